@@ -1,0 +1,54 @@
+"""Lightweight spiking neural networks: train in few bits, convert to signed spikes, run in integers, report the cost.
+
+The public names, each imported from its room when it is first asked for, so that the command line answers at once.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spikelet.convert import check_equivalence, to_integer, to_spiking
+    from spikelet.errors import ConversionError, DataError, FormatError, SpikeletError
+    from spikelet.integer import IntegerNetwork
+    from spikelet.networks import Network, NetworkSettings, build
+    from spikelet.neurons import IF, LIF, ThresholdWalk
+    from spikelet.runs import load
+    from spikelet.training import TrainSettings, fit, load_network
+
+_ROOMS = {
+    "convert": ("check_equivalence", "to_integer", "to_spiking"),
+    "errors": ("ConversionError", "DataError", "FormatError", "SpikeletError"),
+    "integer": ("IntegerNetwork",),
+    "networks": ("Network", "NetworkSettings", "build"),
+    "neurons": ("IF", "LIF", "ThresholdWalk"),
+    "runs": ("load",),
+    "training": ("TrainSettings", "fit", "load_network"),
+}
+
+__all__ = [
+    "IF",
+    "LIF",
+    "ConversionError",
+    "DataError",
+    "FormatError",
+    "IntegerNetwork",
+    "Network",
+    "NetworkSettings",
+    "SpikeletError",
+    "ThresholdWalk",
+    "TrainSettings",
+    "build",
+    "check_equivalence",
+    "fit",
+    "load",
+    "load_network",
+    "to_integer",
+    "to_spiking",
+]
+
+
+def __getattr__(name: str) -> Any:
+    for room, names in _ROOMS.items():
+        if name in names:
+            return getattr(import_module(f"spikelet.{room}"), name)
+    raise AttributeError(f"module 'spikelet' has no attribute {name!r}")

@@ -1,0 +1,298 @@
+"""From a quantized network to a spiking one: batch norm becomes thresholds, activations become signed spikes.
+
+``fold`` states the network in accumulator units (weight codes times input counts), exactly, in float64. ``to_integer``
+rounds those thresholds to fixed point; ``to_spiking`` keeps them, for networks whose published form has float weights.
+Source: Zou et al. 2023 and 2024 (reference 4.4 to 4.8), with rounding after scaling and negative gamma handled.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spikelet.errors import ConversionError, SpikeletError
+from spikelet.integer import Add, Conv, IntegerNetwork, MaxPool, Neuron, SumPool
+from spikelet.networks import Block, Network, Residual
+from spikelet.quantizers import Levels, weight_quantizer
+from spikelet.spiking import FloatNode, Folded, SpikingNetwork, sum_pool
+
+MAX_FRACTION_BITS = 16
+INT32 = 2**31 - 1
+
+
+def fold(network: Network) -> list[FloatNode]:
+    """The network as a list of nodes, each naming its sources by index (-1: the image).
+
+    Raises ConversionError, with the layer's name and the reason, for anything that has no spiking form.
+    """
+    nodes: list[FloatNode] = []
+    with torch.no_grad():
+        last = _fold_sequence(network.layers, -1, "", nodes)
+    if not nodes or not isinstance(nodes[last], Folded) or nodes[last].first is not None:  # type: ignore[union-attr]
+        raise ConversionError("the last layer must be a linear readout without activation")
+    return nodes
+
+
+def _fold_sequence(layers: nn.Sequential, source: int, prefix: str, nodes: list[FloatNode]) -> int:
+    for key, layer in layers.named_children():
+        name = f"{prefix}{key}"
+        if isinstance(layer, Residual):
+            branch = _fold_sequence(layer.body, source, f"{name}.", nodes)
+            nodes.append(Add(name, (source, branch)))
+        elif isinstance(layer, Block):
+            nodes.append(_fold_block(name, source, layer))
+        elif isinstance(layer, nn.AvgPool2d | nn.MaxPool2d):
+            kind = SumPool if isinstance(layer, nn.AvgPool2d) else MaxPool
+            nodes.append(kind(name, source, _pair(layer.kernel_size), _pair(layer.stride), _pair(layer.padding)))
+        else:
+            raise ConversionError(f"layer {name}: a {type(layer).__name__} has no spiking form")
+        source = len(nodes) - 1
+    return source
+
+
+def _pair(value) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
+
+
+def _fold_block(name: str, source: int, block: Block) -> Folded:
+    op = block.op
+    quantizer = weight_quantizer(op)
+    weight = op.weight.double()
+    unit = block.input_unit
+    if quantizer is not None:
+        latent = op.parametrizations.weight.original  # type: ignore[union-attr]
+        weight = quantizer.codes(latent).double()
+        unit *= float(quantizer.scale(latent))
+    bias = op.bias.double() if op.bias is not None else weight.new_zeros(weight.shape[0])
+    if isinstance(op, nn.Linear):
+        weight, stride, padding, groups = weight.reshape(-1, *block.input_shape), (1, 1), (0, 0), 1
+    else:
+        if _pair(op.dilation) != (1, 1) or op.padding_mode != "zeros":
+            raise ConversionError(f"layer {name}: dilation and padding modes other than zeros have no integer form")
+        stride, padding, groups = _pair(op.stride), _pair(op.padding), op.groups
+    bits = quantizer.bits if quantizer is not None else None
+    if block.activation is None:
+        return Folded(name, source, weight, stride, padding, groups, bits, unit, bias=bias / unit)
+    if not isinstance(block.activation, Levels):
+        kind = type(block.activation).__name__
+        raise ConversionError(f"layer {name}: its activation {kind} has no spike count; train with model.k = 0, 1 or 2")
+    weight, first, step = _thresholds(block.norm, block.activation, weight, bias, unit)
+    count = block.activation.max_count
+    return Folded(name, source, weight, stride, padding, groups, bits, unit, first, step, count)
+
+
+def _thresholds(norm, activation: Levels, weight: Tensor, bias: Tensor, unit: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Weights and thresholds per channel: gamma * (z - mu) / sigma + beta >= (m - 1/2) * 2^-k, solved for z.
+
+    A negative gamma turns the channel's weights around; a gamma of 0 leaves a constant count.
+    """
+    ones = torch.ones_like(bias)
+    gamma, beta, mu, sigma = ones, 0 * ones, 0 * ones, ones
+    if norm is not None:
+        gamma, beta, mu = norm.weight.double(), norm.bias.double(), norm.running_mean.double()
+        sigma = (norm.running_var.double() + norm.eps).sqrt()
+    sign = torch.where(gamma < 0, -1.0, 1.0).double()
+    weight = weight * sign.reshape(-1, 1, 1, 1)
+    mu = (mu - bias) * sign
+    level = activation.unit
+    constant = gamma == 0
+    slope = sigma / torch.where(constant, ones, gamma.abs())
+    first = ((level / 2 - beta) * slope + mu) / unit
+    step = level * slope / unit
+    count = (beta.clamp_min(0) / level + 0.5).floor().clamp_max(activation.max_count)
+    weight = torch.where(constant.reshape(-1, 1, 1, 1), 0.0, weight)
+    first = torch.where(constant, torch.where(count > 0, 1 - count, ones), first)
+    return weight, first, torch.where(constant, ones, step)
+
+
+def to_integer(network: Network, fraction_bits: int | None = None, metadata: dict | None = None) -> IntegerNetwork:
+    """The all-integer spiking network: integer weights, membranes and thresholds with ``fraction_bits`` binary places.
+
+    ``fraction_bits`` None takes, for each layer, the most (up to 16) with which nothing can overflow int32. Raises
+    ConversionError, naming the layer and why, for float weights, an operation without integer form, or an overflow.
+
+    >>> from spikelet.networks import build
+    >>> integer = to_integer(build("4C3-P2-FC10", (1, 8, 8)).eval())
+    >>> integer.predict(np.zeros((2, 1, 8, 8), np.uint8), num_steps=4).shape
+    (2,)
+    """
+    if fraction_bits is not None and not 0 <= fraction_bits <= MAX_FRACTION_BITS:
+        raise ConversionError(f"fraction_bits: expected 0 to {MAX_FRACTION_BITS}, got {fraction_bits}")
+    folded = fold(network)
+    peaks: list[int] = []
+    nodes: list[Conv | SumPool | MaxPool | Add] = []
+    for node in folded:
+        if isinstance(node, Folded):
+            peak = 255 if node.source < 0 else peaks[node.source]
+            nodes.append(_integer_layer(node, peak, fraction_bits))
+            peaks.append(node.max_count)
+        else:
+            nodes.append(node)
+            peaks.append(_peak(node, peaks))
+    return IntegerNetwork(nodes, network.input_shape, metadata or {})
+
+
+def _peak(node: SumPool | MaxPool | Add, peaks: list[int]) -> int:
+    """The largest count that a node without neurons can pass on."""
+    if isinstance(node, Add):
+        return sum(peaks[s] for s in node.sources)
+    area = node.kernel[0] * node.kernel[1] if isinstance(node, SumPool) else 1
+    return peaks[node.source] * area
+
+
+def _integer_layer(node: Folded, peak: int, fraction_bits: int | None) -> Conv:
+    if node.bits is None:
+        raise ConversionError(
+            f"layer {node.name}: its weights are float; train it with integer weights (model.weights=ternary or uniform8, "
+            "model.first=integer, model.last=integer) or convert to a float spiking network"
+        )
+    weight = node.weight.to(torch.int8).numpy()
+    reach = np.abs(weight.astype(np.int64)).sum(axis=(1, 2, 3)) * peak
+    common = (node.name, node.source, weight, node.stride, node.padding, node.groups, node.bits)
+    if node.first is None or node.step is None:
+        bias = np.rint(node.bias.numpy()).astype(np.int64) if node.bias is not None else np.zeros(len(reach), np.int64)
+        if (reach + np.abs(bias)).max() > INT32:
+            raise ConversionError(f"layer {node.name}: a logit may reach {(reach + np.abs(bias)).max()}, beyond int32")
+        return Conv(*common, None, bias.astype(np.int32) if bias.any() else None)
+    options = [fraction_bits] if fraction_bits is not None else range(MAX_FRACTION_BITS, -1, -1)
+    for bits in options:
+        first, step = _fixed_point(node, reach, bits)
+        widest = max(int((reach + 1).max()) << bits, int(np.abs(first).max()), int((first + step).max()), int(step.max()))
+        if widest <= INT32 and step.min() >= 1:
+            return Conv(*common, Neuron(first.astype(np.int32), step.astype(np.int32), bits, node.max_count), None)
+    if step.min() < 1:
+        c = int(step.argmin())
+        raise ConversionError(
+            f"layer {node.name}: the thresholds of channel {c} lie closer than 1/2^{bits} accumulator; raise fraction_bits"
+        )
+    raise ConversionError(
+        f"layer {node.name}: with fraction_bits={bits} a membrane or threshold may reach {widest}, beyond int32; "
+        "lower convert.fraction_bits or model.max_count"
+    )
+
+
+def _fixed_point(node: Folded, reach: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
+    """Thresholds in units of 2^-bits, int64; those that no membrane within +-reach can tell apart are brought near."""
+    assert node.first is not None and node.step is not None
+    scale = 2.0**bits
+    far = (reach.astype(np.float64) + 1) * scale
+    first = np.minimum(np.rint(node.first.numpy() * scale), far)
+    step = np.minimum(np.rint(node.step.numpy() * scale), np.maximum(far - first, 1))
+    always = first + (node.max_count - 1) * step <= -far
+    first = np.where(always, -far - node.max_count, first)
+    step = np.where(always, 1, step)
+    return first.astype(np.int64), step.astype(np.int64)
+
+
+def to_spiking(network: Network, metadata: dict | None = None) -> SpikingNetwork:
+    """The spiking network with the trained weights and thresholds in float64, for the published float layers.
+
+    Raises ConversionError, naming the layer and why, for an operation without spiking form.
+    """
+    return SpikingNetwork(fold(network), network.input_shape, metadata)
+
+
+def settled_counts(converted: IntegerNetwork | SpikingNetwork, images: Tensor) -> tuple[list[Tensor], Tensor]:
+    """The counts at which the spikes of every neuron must settle, and the logits: the quantized ANN in closed form.
+
+    n = min(1 + floor((V - first) / step), max_count), or 0 below first. Computed by torch in exact arithmetic (float64
+    holds every accumulator), so nothing is shared with the engine. Returns ([N, C, H, W] per layer, logits [N, classes]).
+    """
+    outputs: list[Tensor] = []
+    counts: list[Tensor] = []
+    for node in converted.nodes:
+        if isinstance(node, Add):
+            outputs.append(outputs[node.sources[0]] + outputs[node.sources[1]])
+            continue
+        x = images.double() if node.source < 0 else outputs[node.source]
+        if isinstance(node, SumPool):
+            outputs.append(sum_pool(x, node))
+        elif isinstance(node, MaxPool):
+            outputs.append(nn.functional.max_pool2d(x, node.kernel, node.stride, node.padding))
+        else:
+            weight = torch.as_tensor(node.weight).double()
+            current = nn.functional.conv2d(x, weight, None, node.stride, node.padding, groups=node.groups)
+            outputs.append(_count(node, current))
+            if _has_neuron(node):
+                counts.append(outputs[-1])
+    return counts, outputs[-1].flatten(1)
+
+
+def _has_neuron(node: Conv | Folded) -> bool:
+    return (node.neuron if isinstance(node, Conv) else node.first) is not None
+
+
+def _count(node: Conv | Folded, current: Tensor) -> Tensor:
+    if not _has_neuron(node):
+        return current if node.bias is None else current + torch.as_tensor(node.bias).double().reshape(-1, 1, 1)
+    if isinstance(node, Conv):
+        assert node.neuron is not None
+        first, step, count = node.neuron.first, node.neuron.step, node.neuron.max_count
+        current = current * 2.0**node.neuron.fraction_bits
+    else:
+        first, step, count = node.first, node.step, node.max_count  # type: ignore[assignment]
+    first, step = (torch.as_tensor(a).double().reshape(-1, 1, 1) for a in (first, step))  # type: ignore[assignment]
+    n = ((current - first) / step).floor() + 1
+    return torch.where(current < first, 0.0, n.clamp(0, count))
+
+
+def float_counts(network: Network, images: Tensor) -> tuple[list[Tensor], Tensor]:
+    """The activation counts of the trained float network, layer by layer, and its logits."""
+    counts: list[Tensor] = []
+
+    def keep(activation: Levels, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        counts.append((output / activation.unit).round())
+
+    hooks = [m.register_forward_hook(keep) for m in network.modules() if isinstance(m, Levels)]
+    try:
+        with torch.no_grad():
+            logits = network(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return counts, logits
+
+
+def check_equivalence(
+    network: Network,
+    converted: IntegerNetwork | SpikingNetwork,
+    loader: Iterable[tuple[Tensor, Tensor]],
+    num_steps: int = 64,
+    num_threads: int | None = None,
+) -> dict:
+    """Compare spiking network, integer ANN and float ANN over a data set, neuron by neuron.
+
+    Returns fractions from 0 to 1: ``snn_vs_integer_ann`` (counts after ``num_steps`` against the closed form; must be 1),
+    ``integer_vs_float_ann`` (closed form against the trained network's activations), ``answers`` (equal classes of the
+    settled spiking and the integer ANN), ``answers_float`` (of the settled spiking and the float ANN) and ``per_layer``.
+    """
+    same: dict[str, np.ndarray] = {}
+    answers = np.zeros(3, np.int64)
+    for images, _ in loader:
+        run = converted.run(_array(converted, images), num_steps, counts=True, num_threads=num_threads)
+        exact, exact_logits = settled_counts(converted, images)
+        trained, logits = float_counts(network, images)
+        for name, snn, ann, origin in zip(run.layers, run.counts or [], exact, trained, strict=True):
+            ann_int = ann.to(torch.int16).reshape(len(images), -1)
+            spiking = torch.from_numpy(np.asarray(snn)).reshape(len(images), -1)
+            equal = [(spiking == ann_int).sum(), (ann_int == origin.reshape(len(images), -1)).sum(), ann_int.numel()]
+            same[name] = same.get(name, np.zeros(3, np.int64)) + np.array([int(e) for e in equal])
+        answer = torch.from_numpy(run.logits.sum(0)).argmax(1)
+        answers += (int((answer == exact_logits.argmax(1)).sum()), int((answer == logits.argmax(1)).sum()), len(images))
+    total = np.sum([*same.values()], axis=0)
+    if not same or total[2] == 0:
+        raise SpikeletError("loader: it yields no images to compare on")
+    return {
+        "snn_vs_integer_ann": total[0] / total[2],
+        "integer_vs_float_ann": total[1] / total[2],
+        "answers": answers[0] / answers[2],
+        "answers_float": answers[1] / answers[2],
+        "per_layer": {
+            n: {"snn_vs_integer_ann": s[0] / s[2], "integer_vs_float_ann": s[1] / s[2]} for n, s in same.items()
+        },
+    }
+
+
+def _array(converted: IntegerNetwork | SpikingNetwork, images: Tensor) -> np.ndarray | Tensor:
+    return images.numpy() if isinstance(converted, IntegerNetwork) else images

@@ -1,0 +1,352 @@
+"""What every image data set has in common: splits, files found and checked, errors that help, and the loader."""
+
+import hashlib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from spikelet.datasets import download as network
+from spikelet.errors import DataError, SpikeletError
+
+SPLITS = ("train", "val", "train+val", "test")
+Batch = tuple[Tensor, Tensor]
+Arrays = dict[str, np.ndarray]
+
+
+def default_root() -> Path:
+    """Where data sets are looked for when nobody says otherwise: $SPIKELET_DATA, else ~/.cache/spikelet."""
+    return Path(os.environ.get("SPIKELET_DATA") or "~/.cache/spikelet").expanduser()
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a data set comes from.
+
+    homepage   who made it, and how
+    license    as its authors state it
+    citation   what to cite
+    addresses  servers, tried in turn; an address ends with "/" and a file's name follows
+    downloads  what to fetch from there, and which of the data set's files each download holds
+    checksums  file name to published MD5, of downloads and of the files that are read
+    megabytes  size of all downloads together
+    """
+
+    homepage: str
+    license: str
+    citation: str
+    addresses: tuple[str, ...] = ()
+    downloads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    checksums: Mapping[str, str] = field(default_factory=dict)
+    megabytes: float = 0.0
+
+
+class DamagedError(DataError):
+    """A file that is there and is not what it should be."""
+
+    def __init__(self, path: Path, reason: str, again: str) -> None:
+        super().__init__(f"{path} is damaged: {reason}. {again}")
+        self.path = path
+
+
+class ImageSet(Dataset[Batch], ABC):
+    """Images with one label each, in memory as they are in the files.
+
+    root      folder that holds the official files; None: ``default_root()``
+    split     "train", "val", "train+val" or "test", fixed in code: the same samples for everybody
+    subset    n keeps the first floor(N / n) samples, of every split but "test"
+    download  fetch what is missing or damaged first
+    verify    compare files with their published checksums; False for files that ``write_fake`` wrote
+
+    ``images`` is uint8 [N, C, H, W], ``labels`` is int64 [N]. Raises DataError for files that are missing or damaged,
+    SpikeletError for an argument out of range.
+    """
+
+    name: ClassVar[str]
+    classes: ClassVar[tuple[str, ...]]
+    sensor_size: ClassVar[tuple[int, int, int]]  # W, H, P
+    source: ClassVar[Source]
+    num: ClassVar[Mapping[str, int]]
+    files: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # "train" and "test" to the files that hold them
+    folder: ClassVar[str] = ""  # under the root: where downloads go
+    places: ClassVar[tuple[str, ...]] = ()  # under the root: where a file "{}" may be, best first
+
+    def __init__(
+        self,
+        root: str | Path | None = None,
+        split: str = "train",
+        subset: int = 1,
+        download: bool = False,
+        verify: bool = True,
+    ) -> None:
+        if split not in SPLITS:
+            raise SpikeletError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
+        if subset < 1:
+            raise SpikeletError(f"subset: expected at least 1, got {subset}")
+        self.root, self.split = _folder(root), split
+        if download:
+            self.fetch(self.root, verify)
+        images, labels = self._official(self.root, "test" if split == "test" else "train", verify)
+        if split in ("train", "val"):
+            chosen = self._is_val(len(labels)) == (split == "val")
+            images, labels = images[chosen], labels[chosen]
+        keep = len(labels) if split == "test" else len(labels) // subset
+        if keep == 0:
+            raise SpikeletError(f"subset: {subset} leaves none of the {len(labels)} samples of {self.name}'s {split}")
+        self.images = torch.from_numpy(np.array(images[:keep]))
+        self.labels = torch.from_numpy(labels[:keep].astype(np.int64))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Batch:
+        """One image [C, H, W] and its label []."""
+        return self.images[index], self.labels[index]
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """A batch [N, C, H, W], [N] in one go; torch's DataLoader asks for it when it is there."""
+        index = torch.as_tensor(indices, dtype=torch.int64)
+        return self.images[index], self.labels[index]
+
+    @classmethod
+    @abstractmethod
+    def _parse(cls, path: Path, data: bytes) -> Arrays:
+        """The file's "images" uint8 [N, C, H, W], "labels" [N], or both; raises ValueError with the reason."""
+
+    @classmethod
+    @abstractmethod
+    def write_fake(cls, root: str | Path, num_train: int = 600, num_test: int = 100, seed: int = 0) -> None:
+        """Write small official-format files that a tiny network can learn; read them with ``verify=False``."""
+
+    @classmethod
+    def _is_val(cls, num: int) -> np.ndarray:
+        """Which of the ``num`` official training samples are for validation: the last ones, bool [num]."""
+        return np.arange(num) >= num - num * cls.num["val"] // cls.num["train+val"]
+
+    @classmethod
+    def find(cls, root: str | Path | None, file: str) -> Path | None:
+        """The first of the places where ``file`` is, or None."""
+        return next((path for path in cls._candidates(_folder(root), file) if _is_file(path)), None)
+
+    @classmethod
+    def status(cls, root: str | Path | None = None, verify: bool = True) -> str:
+        """One of "complete", "missing: <files>" and "damaged: <file>"; reads everything."""
+        root = _folder(root)
+        missing = cls._missing(root, [file for part in cls.files.values() for file in part])
+        if missing:
+            return f"missing: {', '.join(missing)}"
+        try:
+            for part in cls.files:
+                cls._official(root, part, verify)
+        except DamagedError as error:
+            return f"damaged: {error.path.name}"
+        return "complete"
+
+    @classmethod
+    def where(cls, root: str | Path | None = None) -> str:
+        """The folder that holds the files, or that they would be downloaded to."""
+        root = _folder(root)
+        found = (cls.find(root, file) for part in cls.files.values() for file in part)
+        return str(next((path.parent for path in found if path), root / cls.folder))
+
+    @classmethod
+    def fetch(cls, root: str | Path | None = None, verify: bool = True) -> None:
+        """Download what is missing or damaged; raises DataError where no address delivers it."""
+        root = _folder(root)
+        for name, files in cls.source.downloads.items():
+            if all(cls._is_good(root, file, verify) for file in files):
+                continue
+            packed = name.endswith(".tar.gz")
+            path = (root if packed else root / cls.folder) / name
+            addresses = [address + name for address in cls.source.addresses]
+            by_hand = f"Get it by hand from one of these addresses as {path}, or {cls._elsewhere()}"
+            network.fetch(addresses, path, cls.source.checksums[name], by_hand)
+            if packed:
+                network.unpack(path, root / cls.folder, [Path(cls.places[0].format(file)).name for file in files])
+                path.unlink()
+
+    @classmethod
+    def _is_good(cls, root: Path, file: str, verify: bool) -> bool:
+        path = cls.find(root, file)
+        try:
+            return path is not None and bool(cls._load(root, path, verify))
+        except DamagedError:
+            return False
+
+    @classmethod
+    def _official(cls, root: Path, part: str, verify: bool) -> tuple[np.ndarray, np.ndarray]:
+        """All images and labels of the official "train" or "test" part, in the official order."""
+        missing = cls._missing(root, cls.files[part])
+        if missing:
+            raise cls._missing_error(root, part, missing)
+        paths = [cls.find(root, file) or root for file in cls.files[part]]
+        loaded = [cls._load(root, path, verify) for path in paths]
+        images = _join([arrays["images"] for arrays in loaded if "images" in arrays])
+        labels = _join([arrays["labels"] for arrays in loaded if "labels" in arrays])
+        expected = cls.num["test" if part == "test" else "train+val"] if verify else len(images)
+        if not len(images) == len(labels) == expected:
+            reason = f"{len(images)} images and {len(labels)} labels, expected {expected} of both"
+            raise DamagedError(paths[0], reason, cls._again(root))
+        return images, labels
+
+    @classmethod
+    def _load(cls, root: Path, path: Path, verify: bool) -> Arrays:
+        """Read, parse and check one file. Parsing comes first: "truncated" says more than a wrong checksum."""
+        try:
+            data = path.read_bytes()
+            arrays = cls._parse(path, data)
+            labels = arrays.get("labels")
+            if labels is not None and len(labels) and labels.max() >= len(cls.classes):
+                raise ValueError(f"label {labels.max()} where {len(cls.classes) - 1} is the highest")
+            published = cls.source.checksums.get(path.name) if verify else None
+            if published and (found := hashlib.md5(data, usedforsecurity=False).hexdigest()) != published:
+                raise ValueError(f"its MD5 is {found}, published is {published}")
+        except (OSError, ValueError) as error:
+            raise DamagedError(path, str(error), cls._again(root)) from error
+        return arrays
+
+    @classmethod
+    def _candidates(cls, root: Path, file: str) -> list[Path]:
+        return [root / place.format(file) for place in cls.places]
+
+    @classmethod
+    def _missing(cls, root: Path, files: Sequence[str]) -> list[str]:
+        """The official names of those ``files`` that are nowhere."""
+        return [Path(cls.places[0].format(file)).name for file in files if cls.find(root, file) is None]
+
+    @classmethod
+    def _missing_error(cls, root: Path, part: str, missing: Sequence[str]) -> DataError:
+        folders = dict.fromkeys(str(path.parent) for path in cls._candidates(root, cls.files[part][0]))
+        there = "" if root.is_dir() else f"data.root: there is no folder {root}; "
+        return DataError(
+            f"{there}{cls.name}: {', '.join(missing)} not found; looked in {', '.join(folders)}. "
+            f"Get it with `{cls._command(root)}`, or by hand: {cls._by_hand(root)}; or {cls._elsewhere()}"
+        )
+
+    @classmethod
+    def _again(cls, root: Path) -> str:
+        return f"Get it again with `{cls._command(root)}`, or by hand: {cls._by_hand(root)}"
+
+    @classmethod
+    def _by_hand(cls, root: Path) -> str:
+        names = ", ".join(cls.source.downloads)
+        target = f"unpacked in {root}" if names.endswith(".tar.gz") else f"into {root / cls.folder}"
+        return f"{names} from {cls.source.addresses[0]} {target}"
+
+    @classmethod
+    def _command(cls, root: Path) -> str:
+        rest = "" if root == default_root() else f" data.root={root}"
+        return f"spikelet datasets {cls.name} download=true{rest}"
+
+    @classmethod
+    def _elsewhere(cls) -> str:
+        return "set data.root (or SPIKELET_DATA) to a folder that has it"
+
+
+def _folder(root: str | Path | None) -> Path:
+    return default_root() if root is None else Path(root).expanduser()
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a folder that we may not enter
+        return False
+
+
+def _join(arrays: list[np.ndarray]) -> np.ndarray:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file under a temporary name, then rename it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_bytes(data)
+    temporary.replace(path)
+
+
+def fake_images(
+    num: int, shape: tuple[int, int, int], seed: int, num_classes: int = 10
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures that tell their class: a coarse pattern per class, of varying contrast, under noise.
+
+    Returns images uint8 [num, C, H, W] for ``shape`` (C, H, W) and labels uint8 [num], classes in equal shares. The
+    patterns do not depend on ``seed``, so that two calls make a training and a test part of one data set.
+
+    >>> images, labels = fake_images(20, (1, 8, 8), seed=0)
+    >>> images.shape, images.dtype.name, sorted(labels.tolist())[:4]
+    ((20, 1, 8, 8), 'uint8', [0, 0, 1, 1])
+    """
+    channels, height, width = shape
+    coarse = np.random.default_rng(20).integers(0, 2, (num_classes, channels, 4, 4))
+    patterns = coarse[:, :, np.arange(height) * 4 // height][:, :, :, np.arange(width) * 4 // width]
+    rng = np.random.default_rng([seed, num])
+    labels = rng.permutation(np.arange(num) % num_classes).astype(np.uint8)
+    contrast = rng.uniform(120, 200, (num, 1, 1, 1))
+    images = patterns[labels] * contrast + rng.normal(25, 20, (num, channels, height, width))
+    return images.clip(0, 255).astype(np.uint8), labels
+
+
+class EpochSampler(Sampler[int]):
+    """Indices 0 .. num - 1, in an order that is a function of (seed, epoch) alone, or in order without ``shuffle``.
+
+    >>> sampler = EpochSampler(5, shuffle=True, seed=1)
+    >>> first = list(sampler)
+    >>> sampler.set_epoch(1)
+    >>> first == list(sampler), sorted(sampler)
+    (False, [0, 1, 2, 3, 4])
+    """
+
+    def __init__(self, num: int, shuffle: bool = False, seed: int = 0) -> None:
+        self.num, self.shuffle, self.seed, self.epoch = num, shuffle, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of the next pass. Lightning calls this at the start of every epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.num
+
+    def __iter__(self) -> Iterator[int]:
+        if not self.shuffle:
+            return iter(range(self.num))
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) % 2**63)
+        return iter(torch.randperm(self.num, generator=generator).tolist())
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def loader(
+    dataset: ImageSet, batch_size: int, shuffle: bool = False, seed: int = 0, num_workers: int = 0
+) -> DataLoader[Batch]:
+    """Batches (uint8 images [N, C, H, W], int64 labels [N]) of ``dataset``; none is dropped, the last may be smaller.
+
+    The order depends on ``seed`` and ``loader.sampler.set_epoch(epoch)`` only; torch's global generator is not touched.
+
+    >>> from spikelet.datasets import Digits
+    >>> [len(labels) for images, labels in loader(Digits(split="test"), batch_size=150)]
+    [150, 150, 60]
+    """
+    if batch_size < 1:
+        raise SpikeletError(f"batch_size: expected at least 1, got {batch_size}")
+    if num_workers < 0:
+        raise SpikeletError(f"num_workers: expected 0 or more, got {num_workers}")
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=EpochSampler(len(dataset), shuffle, seed),
+        num_workers=num_workers,
+        collate_fn=_as_it_is,
+        generator=torch.Generator().manual_seed(seed % 2**63),
+        persistent_workers=num_workers > 0,
+    )

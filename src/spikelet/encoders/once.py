@@ -1,0 +1,19 @@
+"""The image, once."""
+
+import torch
+from torch import Tensor
+
+from spikelet.errors import SpikeletError
+
+
+def once(x: Tensor, num_steps: int) -> Tensor:
+    """Present ``x`` [N, ...] at t = 0 and nothing afterwards: [T, N, ...]. Source: Zou et al. 2023 (reference 4.6).
+
+    >>> once(torch.tensor([[0.5]]), num_steps=3).flatten().tolist()
+    [0.5, 0.0, 0.0]
+    """
+    if num_steps < 1:
+        raise SpikeletError(f"num_steps: expected at least 1, got {num_steps}")
+    out = x.new_zeros((num_steps, *x.shape))
+    out[0] = x
+    return out

@@ -1,0 +1,216 @@
+"""A network and a data set to a report: one dictionary, saved as one JSON file, from which tables and figures are made."""
+
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Iterable
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spikelet import metrics
+from spikelet.convert import settled_counts
+from spikelet.errors import SpikeletError
+from spikelet.integer import IntegerNetwork, Record
+from spikelet.metrics import HOROWITZ_45NM, EnergyTable
+from spikelet.networks import Network
+from spikelet.quantizers import weight_quantizer
+from spikelet.spiking import SpikingNetwork
+
+Loader = Iterable[tuple[Tensor, Tensor]]
+
+
+def evaluate(
+    converted: IntegerNetwork | SpikingNetwork,
+    loader: Loader,
+    num_steps: int = 8,
+    *,
+    network: Network | None = None,
+    input_noise: float = 0.0,
+    seed: int = 1,
+    logs_dir: str | Path | None = None,
+    num_threads: int | None = None,
+    energy: EnergyTable = HOROWITZ_45NM,
+) -> dict[str, Any]:
+    """Run a converted network over a whole data set and report what it achieved and what that cost.
+
+    ``loader`` yields (images [N, C, H, W], labels [N]). ``network`` is the trained ANN beside it; without one, the ANN's
+    accuracy is that of the closed form. ``input_noise`` r multiplies each pixel by 1 + r * (U - 1/2), U uniform in
+    [0, 1), drawn from ``seed`` (work E). ``logs_dir`` gets the six published text files. Energy in joule per sample, by
+    ``energy``. The keys are those of ``report.json`` (docs/conventions.md).
+    """
+    if num_steps < 1:
+        raise SpikeletError(f"num_steps: expected at least 1, got {num_steps}")
+    if input_noise < 0:
+        raise SpikeletError(f"input_noise: expected 0 or more, got {input_noise}")
+    generator = np.random.default_rng(seed)
+    batches, right, samples, seconds = [], 0, 0, 0.0
+    total: list[np.ndarray] = []
+    for images, labels in loader:
+        images = add_noise(images, input_noise, generator)
+        start = time.perf_counter()
+        run = converted.run(_input(converted, images), num_steps, record=True, num_threads=num_threads)
+        seconds += time.perf_counter() - start
+        with torch.no_grad():
+            logits = network(images) if network is not None else settled_counts(converted, images)[1]
+        right += int((logits.argmax(1) == labels).sum())
+        samples += len(labels)
+        batches.append(_batch_counts(run, labels))
+        spent = [run.positive, run.negative, run.synaptic_operations, run.effective_operations]
+        total = [a + b for a, b in zip(total, spent, strict=True)] if total else spent  # type: ignore[assignment,misc]
+    if not samples:
+        raise SpikeletError("loader: it yields no images to evaluate on")
+    if logs_dir is not None:
+        metrics.published_logs(logs_dir, batches)
+    curve = np.sum([np.asarray(b.correct) for b in batches], axis=0) / samples
+    report = {"ann_accuracy": right / samples, "num_samples": samples, "input_noise": input_noise, "seconds": seconds}
+    return _accuracy(curve) | report | _activity(run, total, samples) | _cost(converted, total[2].sum() / samples, energy)
+
+
+def evaluate_ann(network: Network, loader: Loader, energy: EnergyTable = HOROWITZ_45NM) -> dict[str, Any]:
+    """The report of a network that stays an ANN (full precision): accuracy, MACs, energy, memory."""
+    right = samples = 0
+    for images, labels in loader:
+        with torch.no_grad():
+            right += int((network(images).argmax(1) == labels).sum())
+        samples += len(labels)
+    if not samples:
+        raise SpikeletError("loader: it yields no images to evaluate on")
+    macs = [metrics.macs(block.op, block.input_shape) for block in network.blocks().values()]
+    return {
+        "accuracy": right / samples,
+        "ann_accuracy": right / samples,
+        "num_samples": samples,
+        "macs_per_sample": {"total": sum(macs), "first_layer": macs[0]},
+        "energy_per_sample_joule": {"ann": metrics.ann_energy(sum(macs), energy), "table": asdict(energy)},
+        "weight_bytes": sum(_stored(block.op) for block in network.blocks().values()),
+    }
+
+
+def _stored(op: torch.nn.Module) -> int:
+    quantizer = weight_quantizer(op)
+    return metrics.footprint(quantizer.bits if quantizer else 32, op.weight.numel())  # type: ignore[operator,union-attr,arg-type]
+
+
+def add_noise(images: Tensor, ratio: float, generator: np.random.Generator) -> Tensor:
+    """Each pixel times 1 + ratio * (U - 1/2); uint8 pixels are rounded and clipped to 0..255 again.
+
+    >>> add_noise(torch.full((1, 1, 2, 2), 200, dtype=torch.uint8), 0.0, np.random.default_rng(1)).unique().tolist()
+    [200]
+    """
+    if ratio == 0:
+        return images
+    noise = torch.from_numpy(generator.random(tuple(images.shape)))
+    noisy = images * (1 + ratio * (noise - 0.5))
+    return noisy.round().clamp(0, 255).to(torch.uint8) if images.dtype == torch.uint8 else noisy.to(images.dtype)
+
+
+def _input(converted: IntegerNetwork | SpikingNetwork, images: Tensor) -> Any:
+    return images.numpy() if isinstance(converted, IntegerNetwork) else images
+
+
+def _batch_counts(run: Record, labels: Tensor) -> metrics.BatchCounts:
+    correct = metrics.correct_per_step(run.logits, labels)
+    assert run.positive is not None and run.negative is not None and run.synaptic_operations is not None
+    return metrics.BatchCounts(correct.numpy(), run.positive, run.negative, run.synaptic_operations)
+
+
+def _accuracy(curve: np.ndarray) -> dict[str, Any]:
+    return {
+        "accuracy": float(curve[-1]),
+        "accuracy_per_step": [float(a) for a in curve],
+        "num_steps": len(curve),
+        "settled_step": metrics.settled_step(curve),
+        "first_final_step": metrics.first_final_step(curve),
+    }
+
+
+def _activity(run: Record, total: list[np.ndarray], samples: int) -> dict[str, Any]:
+    positive, negative, operations, effective = (a / samples for a in total)
+    layers = {
+        name: {"positive": float(p), "negative": float(n)}
+        for name, p, n in zip(run.layers, positive.sum(1), negative.sum(1), strict=True)
+    }
+    spikes, neurons, steps = float((positive + negative).sum()), int(run.neurons.sum()), positive.shape[1]
+    return {
+        "spikes_per_sample": {
+            "positive": float(positive.sum()),
+            "negative": float(negative.sum()),
+            "total": spikes,
+            "net": float((positive - negative).sum()),
+            "per_layer": layers,
+        },
+        "neurons": {"total": neurons, "per_layer": dict(zip(run.layers, run.neurons.tolist(), strict=True))},
+        "firing_rate": metrics.firing_rate(spikes, neurons, steps),
+        "sparsity": metrics.activation_sparsity(spikes, neurons, steps),
+        "synaptic_operations_per_sample": {
+            "total": float(operations.sum()),
+            "effective": float(effective.sum()),
+            "per_layer": dict(zip(run.layers, operations.sum(1).tolist(), strict=True)),
+            "per_step": operations.sum(0).tolist(),
+        },
+    }
+
+
+def _cost(converted: IntegerNetwork | SpikingNetwork, operations: float, energy: EnergyTable) -> dict[str, Any]:
+    described = [row for row in converted.describe() if row["weights"]]
+    total = int(sum(row["macs"] for row in described))
+    first = int(described[0]["macs"])
+    spend = metrics.integer_energy if isinstance(converted, IntegerNetwork) else metrics.spiking_energy
+    return {
+        "macs_per_sample": {"total": total, "first_layer": first},
+        "energy_per_sample_joule": {
+            "snn": spend(first, operations, energy),
+            "ann": metrics.ann_energy(total, energy),
+            "ann_int8": total * energy.int8_mac,
+            "table": asdict(energy),
+        },
+        "weight_bytes": int(sum(row["weight_bytes"] for row in described)),
+        "weight_bytes_float32": int(sum(row["weights"] for row in described)) * 4,
+    }
+
+
+def provenance() -> dict[str, Any]:
+    """What a report needs to be repeated: commit, versions, machine."""
+    packages = {}
+    for name in ("spikelet", "torch", "lightning", "numba", "numpy"):
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            packages[name] = "not installed"
+    packages["python"] = platform.python_version()
+    machine = {"system": platform.system(), "processor": _processor(), "cores": os.cpu_count()}
+    return {"commit": _commit(), "versions": packages, "machine": machine}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _commit() -> str | None:
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def save_report(report: dict[str, Any], path: str | Path) -> Path:
+    """Write ``report`` as JSON, to a temporary name first."""
+    path = Path(path)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(report, indent=2) + "\n")
+    os.replace(temporary, path)
+    return path

@@ -1,0 +1,173 @@
+"""What makes an integer network valid: shapes that fit, integers that cannot overflow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spikelet.errors import ConversionError
+
+if TYPE_CHECKING:
+    from spikelet.integer.network import IntegerNetwork
+
+from spikelet.integer.network import IMAGE, Add, Conv, MaxPool, Neuron, Node, SumPool
+
+INT32_MAX = 2**31 - 1
+PIXEL_MAX = 255
+Shape = tuple[int, int, int]
+
+
+def check(nodes: Sequence[Node], input_shape: Shape) -> tuple[Shape, ...]:
+    """Output shape (C, H, W) of every node; ConversionError, naming the node and why, where something does not fit."""
+    if len(input_shape) != 3 or min(input_shape) < 1:
+        raise ConversionError(f"input_shape: expected (C, H, W), each at least 1, got {input_shape}")
+    if not nodes:
+        raise ConversionError("nodes: expected at least one, got none")
+    shapes: list[Shape] = []
+    for i, node in enumerate(nodes):
+        if not isinstance(node, Conv | SumPool | MaxPool | Add):
+            raise ConversionError(f"node {i}: expected Conv, SumPool, MaxPool or Add, got {type(node).__name__}")
+        _check_sources(i, node)
+        inputs = [input_shape if s == IMAGE else shapes[s] for s in sources(node)]
+        shapes.append(_output_shape(node, inputs))
+    _check_readout(nodes, shapes)
+    for node, potential in zip(nodes, potentials(nodes), strict=True):
+        if potential > INT32_MAX - 1:
+            raise ConversionError(f"layer {node.name}: a membrane or logit may reach {potential}, beyond int32")
+    return tuple(shapes)
+
+
+def sources(node: Node) -> tuple[int, ...]:
+    """Indices of the nodes that ``node`` reads."""
+    return node.sources if isinstance(node, Add) else (node.source,)
+
+
+def peaks(nodes: Sequence[Node]) -> list[int]:
+    """The largest count that each node can pass on."""
+    result: list[int] = []
+    for node in nodes:
+        if isinstance(node, Conv):
+            result.append(node.neuron.max_count if node.neuron else 0)
+        elif isinstance(node, Add):
+            result.append(sum(result[s] for s in node.sources))
+        else:
+            area = node.kernel[0] * node.kernel[1] if isinstance(node, SumPool) else 1
+            result.append(result[node.source] * area)
+    return result
+
+
+def potentials(nodes: Sequence[Node]) -> list[int]:
+    """The bound of each node's membranes or logits: sum |W| * largest input count << fraction_bits (+ |bias|)."""
+    largest = [*peaks(nodes), PIXEL_MAX]  # index -1: the image
+    result = []
+    for node, peak in zip(nodes, largest, strict=False):
+        if not isinstance(node, Conv):
+            result.append(peak)
+            continue
+        reach = np.abs(node.weight.astype(np.int64)).sum(axis=(1, 2, 3)) * largest[node.source]
+        if node.bias is not None:
+            reach = reach + np.abs(node.bias.astype(np.int64))
+        result.append(int(reach.max()) << (node.neuron.fraction_bits if node.neuron else 0))
+    return result
+
+
+def describe(network: IntegerNetwork) -> list[dict[str, Any]]:
+    """See ``IntegerNetwork.describe``."""
+    from spikelet.integer.fanout import dense_operations
+
+    rows = []
+    for node, shape, potential in zip(network.nodes, network.shapes, potentials(network.nodes), strict=True):
+        row: dict[str, Any] = {"name": node.name, "kind": type(node).__name__, "shape": shape, "neurons": 0, "weights": 0}
+        row |= {"nonzero": 0, "bits": 0, "weight_bytes": 0, "macs": 0, "max_potential": potential}
+        if isinstance(node, Conv):
+            source = network.input_shape if node.source == IMAGE else network.shapes[node.source]
+            row["neurons"] = int(np.prod(shape)) if node.neuron is not None else 0
+            row |= {"weights": node.weight.size, "nonzero": int(np.count_nonzero(node.weight)), "bits": node.bits}
+            row |= {"weight_bytes": -(-node.weight.size * node.bits // 8), "macs": dense_operations(node, source)}
+        rows.append(row)
+    return rows
+
+
+def _check_sources(i: int, node: Node) -> None:
+    lowest = IMAGE if isinstance(node, Conv) else 0
+    given = sources(node)
+    if isinstance(node, Add) and len(given) != 2:
+        raise ConversionError(f"layer {node.name}: expected two sources, got {given}")
+    for s in given:
+        if not isinstance(s, int | np.integer) or not lowest <= s < i:
+            allowed = f"{lowest} to {i - 1}" if i > lowest else "nothing yet: only convolutions read the image"
+            raise ConversionError(f"layer {node.name}: source {s!r} must be an earlier node ({allowed})")
+
+
+def _output_shape(node: Node, inputs: list[Shape]) -> Shape:
+    if isinstance(node, Add):
+        if inputs[0] != inputs[1]:
+            raise ConversionError(f"layer {node.name}: its sources differ in shape, {inputs[0]} and {inputs[1]}")
+        return inputs[0]
+    if isinstance(node, Conv):
+        _check_conv(node, inputs[0])
+    kernel = node.weight.shape[2:] if isinstance(node, Conv) else node.kernel
+    for what, pair, least in (("kernel", kernel, 1), ("stride", node.stride, 1), ("padding", node.padding, 0)):
+        if len(pair) != 2 or min(pair) < least:
+            raise ConversionError(f"layer {node.name}: {what} must be two numbers of at least {least}, got {pair}")
+    if not isinstance(node, Conv) and (node.padding[0] >= kernel[0] or node.padding[1] >= kernel[1]):
+        raise ConversionError(f"layer {node.name}: padding {node.padding} must be less than the kernel {kernel}")
+    _, height, width = inputs[0]
+    size = [(n + 2 * p - k) // s + 1 for n, p, k, s in zip((height, width), node.padding, kernel, node.stride, strict=True)]
+    if min(size) < 1:
+        raise ConversionError(f"layer {node.name}: kernel {tuple(kernel)} does not fit its input {height} x {width}")
+    return (len(node.weight) if isinstance(node, Conv) else inputs[0][0], size[0], size[1])
+
+
+def _check_conv(node: Conv, source: Shape) -> None:
+    weight, name = node.weight, node.name
+    if not isinstance(weight, np.ndarray) or weight.dtype != np.int8 or weight.ndim != 4 or weight.size == 0:
+        raise ConversionError(f"layer {name}: weight must be int8 [C_out, C_in / groups, kh, kw], got {_kind(weight)}")
+    if node.groups < 1 or source[0] % node.groups or len(weight) % node.groups:
+        raise ConversionError(f"layer {name}: groups {node.groups} must divide {source[0]} and {len(weight)} channels")
+    if weight.shape[1] * node.groups != source[0]:
+        expected = source[0] // node.groups
+        raise ConversionError(f"layer {name}: weight expects {weight.shape[1]} input channels per group, not {expected}")
+    if node.bits not in (2, 8):
+        raise ConversionError(f"layer {name}: bits must be 2 or 8, got {node.bits}")
+    if node.bits == 2 and (weight.min() < -1 or weight.max() > 1):
+        raise ConversionError(f"layer {name}: 2-bit weights must be -1, 0 or 1, got {weight.min()} to {weight.max()}")
+    if node.bias is not None:
+        if node.neuron is not None:
+            raise ConversionError(f"layer {name}: only the readout has a bias; elsewhere it belongs in the thresholds")
+        _check_channels(name, "bias", node.bias, len(weight))
+    if node.neuron is not None:
+        _check_neuron(name, node.neuron, len(weight))
+
+
+def _check_neuron(name: str, neuron: Neuron, channels: int) -> None:
+    _check_channels(name, "first", neuron.first, channels)
+    _check_channels(name, "step", neuron.step, channels)
+    if neuron.step.min() < 1:
+        raise ConversionError(f"layer {name}: step must be at least 1, got {neuron.step.min()}")
+    if not 0 <= neuron.fraction_bits <= 30:
+        raise ConversionError(f"layer {name}: fraction_bits must be 0 to 30, got {neuron.fraction_bits}")
+    if not 1 <= neuron.max_count <= 127:
+        raise ConversionError(f"layer {name}: max_count must be 1 to 127, got {neuron.max_count}")
+
+
+def _check_channels(name: str, what: str, array: np.ndarray, channels: int) -> None:
+    if not isinstance(array, np.ndarray) or array.dtype != np.int32 or array.shape != (channels,):
+        raise ConversionError(f"layer {name}: {what} must be int32 [{channels}], got {_kind(array)}")
+
+
+def _check_readout(nodes: Sequence[Node], shapes: list[Shape]) -> None:
+    last = nodes[-1]
+    if not isinstance(last, Conv) or last.neuron is not None:
+        raise ConversionError(f"layer {last.name}: the last node must be a convolution without neurons, the readout")
+    if shapes[-1][1:] != (1, 1):
+        raise ConversionError(f"layer {last.name}: the readout must end in C x 1 x 1, got {shapes[-1]}")
+    for node in nodes[:-1]:
+        if isinstance(node, Conv) and node.neuron is None:
+            raise ConversionError(f"layer {node.name}: only the last node may be without neurons")
+
+
+def _kind(array: object) -> str:
+    return f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__

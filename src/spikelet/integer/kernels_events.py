@@ -1,0 +1,195 @@
+"""The event-driven kernels: a spike adds rows of weights, vectors find the neurons that fire, only those are touched.
+
+A list of spikes is (events, starts): int32 sites, and where each part begins. Part ``2 * (n * T + t)`` holds the sites that
+spike at step t of image n, the part behind it those that take a spike back; a site that sends two is in it twice.
+"""
+
+import numpy as np
+
+from spikelet.integer.kernels_windows import charge_bits, charge_windows, compiled
+from spikelet.integer.layout import MAGIC_SHIFT
+from spikelet.integer.vector import LANES, add_rows, at, spike_masks, subtract_rows, trailing_zeros
+
+@compiled
+def copy(source, size, target, k):
+    """target[k : k + size] = source[:size]; returns k + size. (numba's own slice assignment costs a call.)"""
+    for j in range(size):
+        target[k + j] = source[j]
+    return k + size
+
+
+@compiled
+def charge(v, spikes, part, span, scatter):
+    """Add to ``v`` the weights of all spikes of parts ``part`` and ``part`` + 1; returns ``span`` widened to what changed."""
+    events, starts = spikes
+    table, weight, geometry = scatter
+    out_row, weight_row, size, out_channels = geometry[0], geometry[1], geometry[2], geometry[3]
+    if size:
+        return _charge_groups(v, spikes, part, span, scatter)
+    for k in range(starts[part], starts[part + 1]):
+        entry = 4 * at(events, k)
+        o, i, n, rows = at(table, entry), at(table, entry + 1), at(table, entry + 2), at(table, entry + 3)
+        add_rows(v, o, weight, i, n, rows, out_row, weight_row)
+    for k in range(starts[part + 1], starts[part + 2]):
+        entry = 4 * at(events, k)
+        o, i, n, rows = at(table, entry), at(table, entry + 1), at(table, entry + 2), at(table, entry + 3)
+        subtract_rows(v, o, weight, i, n, rows, out_row, weight_row)
+    return _widen(span, spikes, part, scatter)
+
+
+@compiled
+def _charge_groups(v, spikes, part, span, scatter):
+    """``charge`` where the outputs of neighbouring taps are not neighbours: run after run."""
+    events, starts = spikes
+    table, weight, geometry = scatter
+    out_row, weight_row, size, out_channels = geometry[0], geometry[1], geometry[2], geometry[3]
+    for negative in range(2):
+        for k in range(starts[part + negative], starts[part + negative + 1]):
+            entry = 4 * at(events, k)
+            o, i, n, rows = at(table, entry), at(table, entry + 1), at(table, entry + 2), at(table, entry + 3)
+            for tap in range(n):
+                a, b = o + tap * out_channels, i + tap * size
+                if negative:
+                    subtract_rows(v, a, weight, b, size, rows, out_row, weight_row)
+                else:
+                    add_rows(v, a, weight, b, size, rows, out_row, weight_row)
+    return _widen(span, spikes, part, scatter)
+
+
+@compiled
+def _widen(span, spikes, part, scatter):
+    """``span`` with all output rows that the parts' spikes reach: of sorted sites the first and the last one tell."""
+    events, starts = spikes
+    table, _, geometry = scatter
+    out_row, neurons, ordered = geometry[0], geometry[4], geometry[5]
+    low, high = span
+    for p in (part, part + 1):
+        if starts[p] == starts[p + 1]:
+            continue
+        if not ordered:
+            return np.int64(0), neurons
+        first, last = 4 * at(events, starts[p]), 4 * at(events, starts[p + 1] - 1)
+        low = min(low, at(table, first) // out_row * out_row)
+        high = max(high, (at(table, last) // out_row + at(table, last + 3)) * out_row)
+    return low, high
+
+
+@compiled
+def fire(v, high, low, count, table, span, events, k, back):
+    """Let every neuron in ``span`` fire at most once: sites of new spikes to events[k:], those taken back to ``back``.
+
+    Returns (new k, how many in ``back``, the span in which neurons fired, the largest count).
+    """
+    channels = table.shape[1]
+    multiplier = np.int64(-(-(1 << MAGIC_SHIFT) // channels))
+    largest, taken = np.int64(0), 0
+    first, last = len(v), 0
+    for block in range(span[0] & -LANES, span[1], LANES):
+        up, down = spike_masks(v, high, low, block)
+        if (up | down) == 0:
+            continue
+        first = min(first, block)
+        last = block + LANES
+        while up:
+            site = block + trailing_zeros(up)
+            up &= up - np.uint64(1)
+            n = at(count, site) + 1
+            channel = site - ((site * multiplier) >> MAGIC_SHIFT) * channels
+            count[site] = n
+            low[site] = high[site]
+            high[site] = table[n + 1, channel]
+            largest = max(largest, n)
+            events[k] = site
+            k += 1
+        while down:
+            site = block + trailing_zeros(down)
+            down &= down - np.uint64(1)
+            n = at(count, site) - 1
+            channel = site - ((site * multiplier) >> MAGIC_SHIFT) * channels
+            count[site] = n
+            high[site] = low[site]
+            low[site] = table[n, channel]
+            back[taken] = site
+            taken += 1
+    return k, taken, (first, last), largest
+
+
+@compiled
+def forget(v, high, low, count, rest, never, span, events, start, stop):
+    """Bring the neurons that fired, events[start:stop], and the membranes in ``span`` back to rest."""
+    v[span[0] : span[1]] = 0
+    if (stop - start) * 16 > len(v):
+        high[:] = rest
+        low[:] = never
+        count[:] = 0
+        return
+    for k in range(start, stop):
+        site = at(events, k)
+        high[site] = rest[site]
+        low[site] = never
+        count[site] = 0
+
+
+@compiled
+def hidden_layer(images, num_steps, scatter, dense, table, rest, state, count, back, given, spikes, counts):
+    """All steps of one layer with neurons, image by image; returns the largest count and the most spikes in a step.
+
+    scatter  (table, weight, geometry) of ``layout.Scatter``
+    dense    (limit: spikes in a step above which its windows are visited instead, kind: 0 int16 or 1 bits,
+             tables (taps, weight, geometry, where) and work space of both kinds)
+    table    thresholds [max_count + 2, C]; rest: those of silent neurons, one per site
+    state    [3, M]: membranes, upper and lower thresholds; count int8 [M], back int32 [M]: work space
+    given    the spikes of the layer before; spikes: of this one, written here
+    counts   int8 [N, neurons], or empty: final counts
+    """
+    v, high, low = state[0], state[1], state[2]
+    events, starts = spikes
+    neurons, never = scatter[2][4], table[0, 0]
+    spontaneous = table[1].min() <= 0
+    limit, kind, values, values_work, bits, bits_work = dense
+    k, largest, busiest = 0, np.int64(0), 0
+    v[:] = 0
+    high[:] = rest
+    low[:] = never
+    count[:] = 0
+    for n in range(images):
+        begin = k
+        span = (len(v), 0)
+        whole = span
+        if spontaneous:
+            span = (0, neurons)
+        for t in range(num_steps):
+            part = 2 * (n * num_steps + t)
+            if given[1][part + 2] - given[1][part] <= limit:
+                span = charge(v, given, part, span, scatter)
+            else:
+                span = (0, neurons)
+                if kind == 0:
+                    charge_windows(v, given, part, values, values_work)
+                else:
+                    charge_bits(v, given, part, bits, bits_work)
+            whole = (min(whole[0], span[0]), max(whole[1], span[1]))
+            starts[part] = k
+            k, taken, span, reached = fire(v, high, low, count, table, span, events, k, back)
+            starts[part + 1] = k
+            k = copy(back, taken, events, k)
+            largest, busiest = max(largest, reached), max(busiest, k - starts[part])
+        if len(counts):
+            counts[n] = count[:neurons]
+        forget(v, high, low, count, rest, never, whole, events, begin, k)
+    starts[2 * images * num_steps] = k
+    return largest, busiest
+
+
+@compiled
+def readout(images, num_steps, scatter, bias, v, given, logits, offset):
+    """What each step adds to the logits [T, N, classes] of images offset, offset + 1, ..."""
+    classes = len(bias)
+    for n in range(images):
+        for t in range(num_steps):
+            v[:] = 0
+            if t == 0:
+                v[:classes] = bias
+            charge(v, given, 2 * (n * num_steps + t), (0, 0), scatter)
+            for c in range(classes):
+                logits[t, offset + n, c] = v[c]

@@ -1,0 +1,238 @@
+"""The frozen integer network: its layers, what makes them valid, and how to run and keep it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spikelet.errors import SpikeletError
+
+if TYPE_CHECKING:
+    from spikelet.integer.engine import Engine
+
+IMAGE = -1
+BACKENDS = ("auto", "events", "dense", "bits", "reference")
+
+
+@dataclass(frozen=True, eq=False)
+class Neuron:
+    """A threshold-walk neuron per output channel, in fixed point.
+
+    With the membrane V = (W . counts) << fraction_bits, the count settles at 0 below ``first``, else at
+    ``min(1 + (V - first) // step, max_count)``.
+
+    first, step    int32 [C_out], step >= 1
+    fraction_bits  binary places of the thresholds, 0 to 30
+    max_count      1 to 127
+    """
+
+    first: np.ndarray
+    step: np.ndarray
+    fraction_bits: int
+    max_count: int
+
+
+@dataclass(frozen=True, eq=False)
+class Conv:
+    """A convolution of spikes (or of the image) with integer weights; a linear layer is one whose kernel is the plane.
+
+    name     what errors and reports call it
+    source   index of an earlier node, or -1 for the image
+    weight   int8 [C_out, C_in // groups, kh, kw]
+    bits     storage width: 2 (ternary) or 8
+    neuron   None: the readout, whose sums are the logits
+    bias     int32 [C_out], readout only, added once at t = 0
+    """
+
+    name: str
+    source: int
+    weight: np.ndarray
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    groups: int
+    bits: int
+    neuron: Neuron | None
+    bias: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class SumPool:
+    """Sum of the spikes in each window: average pooling, whose 1 / area belongs to the unit of the counts."""
+
+    name: str
+    source: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class MaxPool:
+    """Maximum of the counts in each window; passes on its changes as signed spikes."""
+
+    name: str
+    source: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Add:
+    """Residual sum: passes on the spikes of both sources, which have equal shapes."""
+
+    name: str
+    sources: tuple[int, int]
+
+
+Node = Conv | SumPool | MaxPool | Add
+
+
+@dataclass
+class Record:
+    """What a run gave, summed over the batch where no N is named. L layers with neurons, T steps, N images.
+
+    logits                int32 [T, N, classes], what each step adds
+    layers                names of the L layers, in order
+    neurons               int64 [L]
+    positive, negative    int64 [L, T], spikes of +1 and of -1 (None without ``record``, as the next two)
+    synaptic_operations   int64 [L, T], |spikes| times true fan-out into all consumers; what a maximum passes on is counted
+                          with the layer in front of it
+    effective_operations  int64 [L, T], the same, non-zero weights only
+    counts                int8 [N, C, H, W] per layer, the final counts (None without ``counts``)
+    """
+
+    logits: np.ndarray
+    layers: tuple[str, ...]
+    neurons: np.ndarray
+    positive: np.ndarray | None = None
+    negative: np.ndarray | None = None
+    synaptic_operations: np.ndarray | None = None
+    effective_operations: np.ndarray | None = None
+    counts: list[np.ndarray] | None = None
+
+
+@dataclass(eq=False)
+class IntegerNetwork:
+    """Frozen layers of integer arrays: uint8 images in, integer logits out, not one float between.
+
+    nodes        in order; each reads the image (-1, convolutions only) or earlier nodes; the last is the readout (C x 1 x 1)
+    input_shape  (C, H, W)
+    metadata     anything that JSON can hold; saved with the network
+
+    Raises ConversionError, naming the node and why, for anything that does not fit together or could overflow int32.
+
+    >>> weight = np.array([1, -1], np.int8).reshape(2, 1, 1, 1)
+    >>> neuron = Neuron(np.array([100, 100], np.int32), np.array([100, 100], np.int32), 0, 4)
+    >>> hidden = Conv("hidden", -1, weight, (1, 1), (0, 0), 1, 2, neuron)
+    >>> readout = Conv("out", 0, np.eye(2, dtype=np.int8).reshape(2, 2, 1, 1), (1, 1), (0, 0), 1, 2, None)
+    >>> network = IntegerNetwork([hidden, readout], (1, 1, 1))
+    >>> network.run(np.array([[[[250]]]], np.uint8), num_steps=3).logits[:, 0].tolist()
+    [[1, 0], [1, 0], [0, 0]]
+    """
+
+    nodes: Sequence[Node]
+    input_shape: tuple[int, int, int]
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        from spikelet.integer.check import check
+
+        self.nodes = tuple(self.nodes)
+        self.input_shape = tuple(int(size) for size in self.input_shape)  # type: ignore[assignment]
+        self.shapes: tuple[tuple[int, int, int], ...] = check(self.nodes, self.input_shape)
+        self._engine: Engine | None = None
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"nodes": self.nodes, "input_shape": self.input_shape, "metadata": self.metadata}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Indices of the nodes that have neurons."""
+        return tuple(i for i, node in enumerate(self.nodes) if isinstance(node, Conv) and node.neuron is not None)
+
+    def run(
+        self,
+        images: np.ndarray,
+        num_steps: int,
+        record: bool = False,
+        counts: bool = False,
+        backend: str = "auto",
+        num_threads: int | None = None,
+    ) -> Record:
+        """Present ``images`` once, at t = 0, and walk ``num_steps`` steps.
+
+        images       uint8 [N, C, H, W], pixels 0 to 255
+        record       count spikes and operations
+        counts       keep the final count of every neuron
+        backend      "events", "dense", "bits", "auto" (whichever is fastest at the density found, layer by layer) or
+                     "reference" (plain numpy); all give the same numbers
+        num_threads  None: all that this process may use
+        """
+        images = self._images(images)
+        if isinstance(num_steps, bool) or int(num_steps) != num_steps or num_steps < 1:
+            raise SpikeletError(f"num_steps: expected a whole number of at least 1, got {num_steps!r}")
+        if backend not in BACKENDS:
+            raise SpikeletError(f"backend: expected one of {', '.join(BACKENDS)}, got {backend!r}")
+        if num_threads is not None and (int(num_threads) != num_threads or num_threads < 1):
+            raise SpikeletError(f"num_threads: expected None or a whole number of at least 1, got {num_threads!r}")
+        if backend == "reference":
+            from spikelet.integer import reference
+
+            return reference.run(self, images, int(num_steps), record, counts)
+        return self._compiled().run(images, int(num_steps), record, counts, backend, num_threads)
+
+    def predict(self, images: np.ndarray, num_steps: int, num_threads: int | None = None) -> np.ndarray:
+        """The class of each image after ``num_steps`` steps: argmax of the summed logits, int64 [N]."""
+        return self.run(images, num_steps, num_threads=num_threads).logits.sum(axis=0, dtype=np.int64).argmax(axis=1)
+
+    def describe(self) -> list[dict[str, Any]]:
+        """One row per node: name, kind, shape (C, H, W), neurons, weights (and how many are not 0), bits,
+        weight_bytes as stored, macs (dense multiply-accumulates per image, borders honoured) and max_potential
+        (what no membrane or logit can exceed, in the units of the thresholds).
+        """
+        from spikelet.integer.check import describe
+
+        return describe(self)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the network to one ``.safetensors`` file: weights at 2 or 8 bits, the architecture as JSON beside them."""
+        from spikelet.integer import format
+
+        return format.save(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> IntegerNetwork:
+        """Read what ``save`` wrote; FormatError, naming the file, for anything else."""
+        from spikelet.integer import format
+
+        return format.load(path)
+
+    def _images(self, images: np.ndarray) -> np.ndarray:
+        expected = f"uint8 [N, {', '.join(map(str, self.input_shape))}]"
+        images = np.asarray(images)
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != self.input_shape:
+            raise SpikeletError(f"images: expected {expected}, got {images.dtype} {list(images.shape)}")
+        return images
+
+    def _compiled(self) -> Engine:
+        with self._lock:
+            if self._engine is None:
+                from spikelet.integer.engine import Engine
+
+                self._engine = Engine(self)
+            return self._engine
+
+
+def load(path: str | Path) -> IntegerNetwork:
+    """Read an integer network from a file that ``IntegerNetwork.save`` wrote; FormatError for anything else."""
+    return IntegerNetwork.load(path)

@@ -1,0 +1,136 @@
+"""The integer network in plain numpy: the specification that the engine is tested against, bit for bit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from spikelet.integer.fanout import emitters
+from spikelet.integer.network import IMAGE, Add, Conv, MaxPool, Neuron, Node, Record, SumPool
+
+if TYPE_CHECKING:
+    from spikelet.integer.network import IntegerNetwork
+
+
+def run(network: IntegerNetwork, images: np.ndarray, num_steps: int, record: bool = False, counts: bool = False) -> Record:
+    """Walk ``num_steps`` steps, step by step, layer by layer. See ``IntegerNetwork.run``."""
+    layers, nodes = network.layers, network.nodes
+    membranes = {i: np.zeros((len(images), *network.shapes[i]), np.int64) for i in layers}
+    final = {i: np.zeros_like(membranes[i]) for i in layers}
+    pools: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    tally = np.zeros((4, len(layers), num_steps), np.int64)
+    rows = emitters(network)
+    logits = np.zeros((num_steps, len(images), network.shapes[-1][0]), np.int32)
+    for t in range(num_steps):
+        image = images.astype(np.int64) if t == 0 else np.zeros(images.shape, np.int64)
+        outputs: list[np.ndarray] = []
+        for i, node in enumerate(nodes):
+            x = image if not isinstance(node, Add) and node.source == IMAGE else None
+            spikes = _linear(node, outputs, x)
+            if isinstance(node, MaxPool):
+                spikes = _max_step(node, i, spikes, pools)
+            elif isinstance(node, Conv) and node.neuron is not None:
+                membranes[i] += spikes << node.neuron.fraction_bits
+                spikes = _fire(node.neuron, membranes[i], final[i])
+                tally[:2, rows[i], t] += (spikes > 0).sum(), (spikes < 0).sum()
+            elif isinstance(node, Conv):
+                bias = node.bias.reshape(-1, 1, 1) if t == 0 and node.bias is not None else 0
+                logits[t] = (spikes + bias)[:, :, 0, 0]
+            if record and rows[i] >= 0:
+                tally[2:, rows[i], t] += _operations(network, i, np.abs(spikes))
+            outputs.append(spikes)
+    neurons = np.array([np.prod(network.shapes[i]) for i in layers], np.int64)
+    kept = [final[i].astype(np.int8) for i in layers] if counts else None
+    spent = tuple(tally) if record else (None,) * 4
+    return Record(logits, tuple(nodes[i].name for i in layers), neurons, *spent, kept)
+
+
+def settled(network: IntegerNetwork, images: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+    """The counts at which a long run must end, in closed form (the integer ANN): int64 [N, C, H, W] per layer, and the
+    summed logits, int64 [N, classes].
+    """
+    outputs: list[np.ndarray] = []
+    for node in network.nodes:
+        image = images.astype(np.int64) if not isinstance(node, Add) and node.source == IMAGE else None
+        x = _linear(node, outputs, image)
+        if isinstance(node, MaxPool):
+            x = _windows(x, node.kernel, node.stride, node.padding).max(axis=(-2, -1))
+        elif isinstance(node, Conv) and node.neuron is not None:
+            x = settled_count(node.neuron, x)
+        elif isinstance(node, Conv) and node.bias is not None:
+            x = x + node.bias.reshape(-1, 1, 1)
+        outputs.append(x)
+    return [outputs[i] for i in network.layers], outputs[-1][:, :, 0, 0]
+
+
+def settled_count(neuron: Neuron, accumulator: np.ndarray) -> np.ndarray:
+    """n = 0 if V < first else min(1 + (V - first) // step, max_count), with V = accumulator << fraction_bits.
+
+    >>> neuron = Neuron(np.array([3], np.int32), np.array([2], np.int32), 0, 4)
+    >>> settled_count(neuron, np.array([2, 3, 4, 5, 99]).reshape(5, 1, 1, 1)).ravel().tolist()
+    [0, 1, 1, 2, 4]
+    """
+    first, step = (a.astype(np.int64).reshape(-1, 1, 1) for a in (neuron.first, neuron.step))
+    v = accumulator << neuron.fraction_bits
+    return np.where(v < first, 0, np.minimum(1 + (v - first) // step, neuron.max_count))
+
+
+def _fire(neuron: Neuron, v: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """One step of the threshold walk; updates ``count`` and returns the spikes."""
+    first, step = (a.astype(np.int64).reshape(-1, 1, 1) for a in (neuron.first, neuron.step))
+    high = first + count * step
+    up = (count < neuron.max_count) & (v >= high)
+    down = (count > 0) & (v < high - step)
+    spikes = up.astype(np.int64) - down
+    count += spikes
+    return spikes
+
+
+def _linear(node: Node, outputs: list[np.ndarray], image: np.ndarray | None) -> np.ndarray:
+    """What ``node`` makes of its input without memory: weighted sum, window sum, sum; a maximum passes it on."""
+    if isinstance(node, Add):
+        return outputs[node.sources[0]] + outputs[node.sources[1]]
+    x = image if image is not None else outputs[node.source]
+    if isinstance(node, Conv):
+        return conv(node, x, node.weight)
+    return _windows(x, node.kernel, node.stride, node.padding).sum(axis=(-2, -1)) if isinstance(node, SumPool) else x
+
+
+def conv(node: Conv, x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Convolution of int64 [N, C, H, W] with ``weight``, of ``node``'s geometry."""
+    windows = _windows(x, weight.shape[2:], node.stride, node.padding)
+    size = weight.shape[1]
+    parts = [
+        np.einsum("nchwkl,ockl->nohw", windows[:, g * size : (g + 1) * size], part.astype(np.int64), optimize=True)
+        for g, part in enumerate(np.split(weight, node.groups))
+    ]
+    return np.concatenate(parts, axis=1)
+
+
+def _windows(x: np.ndarray, kernel: tuple[int, ...], stride: tuple[int, int], padding: tuple[int, int]) -> np.ndarray:
+    x = np.pad(x, ((0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2))
+    return np.lib.stride_tricks.sliding_window_view(x, kernel, (2, 3))[:, :, :: stride[0], :: stride[1]]  # type: ignore[call-overload]
+
+
+def _max_step(node: MaxPool, i: int, x: np.ndarray, pools: dict[int, tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """The maximum of the counts so far, minus what was passed on before."""
+    counts, passed = pools.get(i, (np.zeros_like(x), np.int64(0)))
+    counts = counts + x
+    now = _windows(counts, node.kernel, node.stride, node.padding).max(axis=(-2, -1))
+    pools[i] = counts, now
+    return now - passed
+
+
+def _operations(network: IntegerNetwork, i: int, spikes: np.ndarray) -> np.ndarray:
+    """(all, non-zero) weights that ``spikes`` >= 0 at the output of node ``i`` meet, followed through pools and sums."""
+    total = np.zeros(2, np.int64)
+    for j, node in enumerate(network.nodes):
+        if isinstance(node, Add):
+            for s in node.sources:
+                total += _operations(network, j, spikes) if s == i else 0
+        elif node.source == i and isinstance(node, Conv):
+            total += conv(node, spikes, np.ones_like(node.weight)).sum(), conv(node, spikes, node.weight != 0).sum()
+        elif node.source == i and isinstance(node, SumPool):
+            total += _operations(network, j, _linear(node, [], spikes))
+    return total

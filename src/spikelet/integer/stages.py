@@ -1,0 +1,291 @@
+"""One stage per node: its tables, its buffers, and which kernel runs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spikelet.integer.check import PIXEL_MAX
+from spikelet.integer.fanout import dense_operations, taps
+from spikelet.integer.kernels_events import hidden_layer, readout
+from spikelet.integer.kernels_image import image_layer
+from spikelet.integer.kernels_pool import add_spikes, max_pool, sum_pool
+from spikelet.integer.layout import (
+    Shape,
+    Windows,
+    aligned,
+    bit_windows,
+    padded,
+    peak_counts,
+    rest,
+    row_thresholds,
+    scatter,
+    thresholds,
+    windows,
+)
+from spikelet.integer.network import IMAGE, Add, Conv, MaxPool, SumPool
+from spikelet.integer.vector import PADDING
+
+if TYPE_CHECKING:
+    from spikelet.integer.network import IntegerNetwork
+
+NARROW = np.iinfo(np.int16).max - 1  # largest |V| with which no saturated int16 threshold can be crossed
+
+
+@dataclass(eq=False)
+class Spikes:
+    """The spikes of a chunk (see ``kernels_events``), the largest count that any of them led to, the most in one step."""
+
+    events: np.ndarray
+    starts: np.ndarray
+    largest: int
+    busiest: int
+
+
+class Work:
+    """One thread's buffers, kept between calls, and the chunk it works on."""
+
+    def __init__(self) -> None:
+        self.buffers: dict[Any, np.ndarray] = {}
+
+    def begin(self, images: int, num_steps: int, pixels: np.ndarray, offset: int, backend: str) -> None:
+        self.images, self.num_steps, self.pixels, self.offset, self.backend = images, num_steps, pixels, offset, backend
+
+    def buffer(self, key: Any, size: int, dtype: type) -> np.ndarray:
+        """A flat array of at least ``size``, its contents whatever the last use left."""
+        found = self.buffers.get(key)
+        if found is None or len(found) < size:
+            found = self.buffers[key] = aligned(size, dtype)
+        return found
+
+    def zeros(self, key: Any, size: int, dtype: type) -> np.ndarray:
+        """Like ``buffer``, but zeros at its first use."""
+        fresh = key not in self.buffers
+        found = self.buffer(key, size, dtype)
+        if fresh:
+            found[:] = 0
+        return found
+
+    def spikes(self, stage: Stage) -> tuple[np.ndarray, np.ndarray]:
+        """Event and start buffers for the output of ``stage``, large enough for every neuron to fire at every step."""
+        slots = self.images * self.num_steps
+        starts = self.buffer((stage.index, "starts"), 2 * slots + 1, np.int64)
+        return self.buffer((stage.index, "events"), slots * stage.capacity, np.int32), starts
+
+
+class Stage:
+    """A node with its tables. ``capacity``: most events per image and step; ``row``: its row in the record, or -1."""
+
+    capacity = 0
+    row = -1
+
+    def __init__(self, index: int, source: tuple[int, int, int], shape: tuple[int, int, int]) -> None:
+        self.index, self.source, self.shape = index, source, shape
+        self.sites = int(np.prod(shape))
+
+    def run(self, work: Work, outputs: list[Spikes], counts: np.ndarray, logits: np.ndarray) -> Spikes:
+        raise NotImplementedError
+
+
+class ImageStage(Stage):
+    """A convolution that reads the image."""
+
+    def __init__(self, index: int, node: Conv, source, shape, row: int) -> None:
+        super().__init__(index, source, shape)
+        assert node.neuron is not None
+        self.capacity, self.row = self.sites, row
+        self.windows = windows(node, source, shape)
+        self.thresholds = row_thresholds(node.neuron, shape[2], int(self.windows.geometry[8]))
+        self.spontaneous = bool((node.neuron.first <= 0).any())
+        self.rows = source[1] + 2 * node.padding[0]
+
+    def run(self, work, outputs, counts, logits):
+        levels = min(work.num_steps, len(self.thresholds))
+        space = (
+            work.zeros((self.index, "plane"), self.windows.plane, np.int16),
+            work.buffer("extent", 2 * self.rows, np.int64)[: 2 * self.rows].reshape(-1, 2),
+            work.buffer("line", self.windows.line, np.int32),
+            work.buffer("lists", levels * self.sites, np.int32)[: levels * self.sites].reshape(levels, -1),
+            work.buffer("sizes", levels, np.int64),
+        )
+        spikes = work.spikes(self)
+        arguments = _tables(self.windows), self.thresholds, self.spontaneous, space, spikes, counts
+        found = image_layer(work.images, work.num_steps, *arguments, work.pixels, work.offset)
+        return Spikes(*spikes, *found)
+
+
+class HiddenStage(Stage):
+    """A convolution of spikes, with neurons. ``single``: no site sends it more than one spike in a step."""
+
+    def __init__(self, index: int, node: Conv, source, shape, row: int, bound: int, single: bool, ordered: bool) -> None:
+        super().__init__(index, source, shape)
+        assert node.neuron is not None
+        self.capacity, self.row, self.bound, self.node = self.sites, row, bound, node
+        self.reach = int(np.abs(node.weight.astype(np.int64)).sum(axis=(1, 2, 3)).max())
+        spread = scatter(node, source, shape, ordered)
+        self.scatter = spread.table, spread.weight, spread.geometry
+        self.bits = single and node.groups == 1 and int(np.abs(node.weight).max()) <= 1
+        self.limits = break_even(node, source, shape)
+        self._thresholds: dict[type, tuple[np.ndarray, np.ndarray]] = {}
+        self._windows: dict[bool, Windows] = {}
+
+    def run(self, work, outputs, counts, logits):
+        given = outputs[self.node.source]
+        dtype = np.int16 if min(self.bound, self.reach * given.largest) <= NARROW else np.int32
+        table, resting = self.thresholds(dtype)
+        size = len(resting)
+        state = work.buffer(("state", dtype), 3 * size, dtype)[: 3 * size].reshape(3, size)
+        count = work.buffer("count", size, np.int8)[:size]
+        back = work.buffer("back", size, np.int32)
+        dense = self.dense(work, given.busiest)
+        spikes = work.spikes(self)
+        arguments = self.scatter, dense, table, resting, state, count, back, (given.events, given.starts), spikes, counts
+        return Spikes(*spikes, *hidden_layer(work.images, work.num_steps, *arguments))
+
+    def thresholds(self, dtype: type) -> tuple[np.ndarray, np.ndarray]:
+        """The thresholds of every count, and those of silent neurons, one per site."""
+        if dtype not in self._thresholds:
+            assert self.node.neuron is not None
+            table = thresholds(self.node.neuron, dtype)
+            self._thresholds[dtype] = table, rest(table, self.shape[1] * self.shape[2])
+        return self._thresholds[dtype]
+
+    def dense(self, work: Work, busiest: int) -> tuple:
+        """What ``hidden_layer`` needs to visit windows in steps with more spikes than the limit, if there are any."""
+        bits = self.bits and work.backend != "dense"
+        limit = self.limits[bits] if work.backend == "auto" else 0
+        values, values_work, words, words_work = NO_TABLES, (NO_VALUES, NO_LINE), NO_WORD_TABLES, (NO_PLANES, NO_LINE)
+        if work.backend == "events" or self.node.groups > 1 or busiest <= limit:
+            return NEVER, 0, values, values_work, words, words_work
+        if bits not in self._windows:
+            self._windows[bits] = (bit_windows if bits else windows)(self.node, self.source, self.shape)
+        tables = self._windows[bits]
+        line = work.buffer("line", tables.line, np.int32)
+        if bits:
+            plane = work.zeros((self.index, "planes"), 2 * tables.plane, np.uint64)
+            return limit, 1, values, values_work, _tables(tables), (plane.reshape(2, -1), line)
+        plane = work.zeros((self.index, "plane"), tables.plane, np.int16)
+        return limit, 0, _tables(tables), (plane, line), words, words_work
+
+
+# What things cost, in picoseconds, on an AMD EPYC (Zen 4): only their ratios matter.
+SPIKE, VECTOR, PLACE = 5000, 850, 2000  # a spike, each 32 additions that it causes; setting and clearing it in a plane
+WINDOW, PAIR, WORD = 27000, 620, 5500  # 32 outputs of a window, each pair of its int16 values, each word of its bits
+NEVER = np.iinfo(np.int64).max
+NO_VALUES, NO_LINE, NO_PLANES = (np.empty(0, t) for t in (np.int16, np.int32, np.uint64))
+NO_PLANES = NO_PLANES.reshape(2, 0)
+NO_TABLES = NO_LINE, NO_VALUES, np.empty(0, np.int64), NO_LINE
+NO_WORD_TABLES = NO_LINE, NO_PLANES[0], np.empty(0, np.int64), NO_LINE
+
+
+def break_even(node: Conv, source: Shape, shape: Shape) -> tuple[int, int]:
+    """The spikes in a step above which (int16 windows, bit windows) are faster than events, from measured costs in ps."""
+    kh, kw = node.weight.shape[2:]
+    additions = dense_operations(node, source) / (source[0] * source[1] * source[2])
+    saved = SPIKE + VECTOR * additions / 32 - PLACE
+    positions = shape[1] * shape[2] * -(-shape[0] // 32)
+    values = positions * (WINDOW + PAIR * kh * -(-kw * source[0] // 2))
+    bits = positions * (WINDOW + WORD * kh * kw * -(-source[0] // 64))
+    return int(values / saved), int(bits / saved)
+
+
+class ReadoutStage(Stage):
+    """The last convolution, whose sums are the logits."""
+
+    def __init__(self, index: int, node: Conv, source, shape) -> None:
+        super().__init__(index, source, shape)
+        self.before = node.source
+        spread = scatter(node, source, shape, False)
+        self.scatter = spread.table, spread.weight, spread.geometry
+        self.bias = node.bias if node.bias is not None else np.zeros(len(node.weight), np.int32)
+
+    def run(self, work, outputs, counts, logits):
+        given = outputs[self.before]
+        size = len(padded(self.bias))
+        v = work.buffer("logits", size, np.int32)[:size]
+        spikes = given.events, given.starts
+        readout(work.images, work.num_steps, self.scatter, self.bias, v, spikes, logits, work.offset)
+        return given
+
+
+class AddStage(Stage):
+    """The spikes of two nodes in one list."""
+
+    def __init__(self, index: int, node: Add, shape, stages: list[Stage]) -> None:
+        super().__init__(index, shape, shape)
+        self.before = node.sources
+        self.capacity = sum(stages[s].capacity for s in node.sources)
+
+    def run(self, work, outputs, counts, logits):
+        left, right = (outputs[s] for s in self.before)
+        spikes = work.spikes(self)
+        add_spikes(2 * work.images * work.num_steps, (left.events, left.starts), (right.events, right.starts), spikes)
+        return Spikes(*spikes, left.largest + right.largest, left.busiest + right.busiest)
+
+
+class PoolStage(Stage):
+    """Sum or maximum over windows."""
+
+    def __init__(self, index: int, node: SumPool | MaxPool, source, shape, stages: list[Stage]) -> None:
+        super().__init__(index, source, shape)
+        self.before, self.maximum = node.source, isinstance(node, MaxPool)
+        self.area = node.kernel[0] * node.kernel[1]
+        axes = zip(source[1:], node.kernel, node.stride, node.padding, strict=True)
+        rows, columns = (taps(*axis).any(axis=1) for axis in axes)
+        inside = (rows[:, None, :, None] & columns[None, :, None, :]).reshape(source[1] * source[2], -1)
+        self.windows, self.members = _lists(inside), _lists(inside.T)
+        self.spread = int(inside.sum(axis=1).max())
+        self.capacity = stages[node.source].capacity * self.spread
+
+    def run(self, work, outputs, counts, logits):
+        given = outputs[self.before]
+        events, spikes, channels = (given.events, given.starts), work.spikes(self), self.source[0]
+        if not self.maximum:
+            sum_pool(2 * work.images * work.num_steps, channels, *self.windows, events, spikes)
+            return Spikes(*spikes, given.largest * self.area, given.busiest * self.spread)
+        sizes = {"count": int(np.prod(self.source)), "top": self.sites, "marked": self.capacity, "back": self.capacity}
+        space = tuple(work.buffer(("pool", name), size, np.int32)[:size] for name, size in sizes.items())
+        arguments = channels, self.windows, self.members, space, events, spikes
+        return Spikes(*spikes, max_pool(work.images, work.num_steps, *arguments), given.busiest * self.spread)
+
+
+def _lists(inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of a table of truth values as one flat list of column indices and where each row begins in it."""
+    first = np.concatenate([[0], np.cumsum(inside.sum(axis=1))])
+    return first.astype(np.int64), np.nonzero(inside)[1].astype(np.int32)
+
+
+def _tables(tables: Windows) -> tuple[np.ndarray, ...]:
+    return tables.taps, tables.weight, tables.geometry, tables.where
+
+
+def build_stages(network: IntegerNetwork) -> list[Stage]:
+    """One stage per node of ``network``."""
+    stages: list[Stage] = []
+    peaks: list[np.ndarray] = []
+    single: list[bool] = []
+    rows = {i: row for row, i in enumerate(network.layers)}
+    for i, node in enumerate(network.nodes):
+        shape = network.shapes[i]
+        single.append(isinstance(node, Conv) or (isinstance(node, MaxPool) and single[node.source]))
+        if isinstance(node, Add):
+            peaks.append(peaks[node.sources[0]] + peaks[node.sources[1]])
+            stages.append(AddStage(i, node, shape, stages))
+            continue
+        source = network.input_shape if node.source == IMAGE else network.shapes[node.source]
+        peak = np.full(source[0], PIXEL_MAX, np.int64) if node.source == IMAGE else peaks[node.source]
+        if isinstance(node, SumPool | MaxPool):
+            peaks.append(peak * (node.kernel[0] * node.kernel[1] if isinstance(node, SumPool) else 1))
+            stages.append(PoolStage(i, node, source, shape, stages))
+            continue
+        peak, bound = peak_counts(node, peak)
+        peaks.append(peak)
+        if node.neuron is None:
+            stages.append(ReadoutStage(i, node, source, shape))
+        elif node.source == IMAGE:
+            stages.append(ImageStage(i, node, source, shape, rows[i]))
+        else:
+            stages.append(HiddenStage(i, node, source, shape, rows[i], bound, single[node.source], isinstance(network.nodes[node.source], Conv)))
+    return stages

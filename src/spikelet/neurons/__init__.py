@@ -1,0 +1,9 @@
+"""Spiking neurons. To add one: a file here with a class that keeps the contract of ``base.Neuron``, and a line below."""
+
+from spikelet.neurons.base import Neuron
+from spikelet.neurons.lif import IF, LIF, beta_from_tau
+from spikelet.neurons.threshold_walk import ThresholdWalk
+
+NEURONS: dict[str, type[Neuron]] = {"if": IF, "lif": LIF, "threshold_walk": ThresholdWalk}
+
+__all__ = ["IF", "LIF", "NEURONS", "Neuron", "ThresholdWalk", "beta_from_tau"]

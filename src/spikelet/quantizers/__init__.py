@@ -1,0 +1,10 @@
+"""Quantizers of weights and activations. To add one: a file here that keeps ``base.WeightQuantizer``, and a line below."""
+
+from spikelet.quantizers.activation import Levels
+from spikelet.quantizers.base import WeightQuantizer, quantize_weight, weight_quantizer
+from spikelet.quantizers.ternary import Ternary
+from spikelet.quantizers.uniform import Uniform
+
+QUANTIZERS: dict[str, type[WeightQuantizer]] = {"ternary": Ternary, "uniform8": Uniform}
+
+__all__ = ["QUANTIZERS", "Levels", "Ternary", "Uniform", "WeightQuantizer", "quantize_weight", "weight_quantizer"]

@@ -1,0 +1,83 @@
+"""From names to objects: the only place that knows which data set, augmentation or network a recipe's word means."""
+
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from spikelet import datasets, networks
+from spikelet.datasets import ImageSet, transforms
+from spikelet.errors import SpikeletError
+from spikelet.networks import Network
+from spikelet.recipes.schema import Config, DataSettings
+
+
+def choose(argument: str, name: str, members: dict[str, Any]) -> Any:
+    """``members[name]``, or a SpikeletError that names the argument and what is allowed.
+
+    >>> choose("size", "big", {"small": 1, "big": 2})
+    2
+    """
+    if name in members:
+        return members[name]
+    close = get_close_matches(name, members, n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    raise SpikeletError(f"{argument}: no such choice {name!r}{hint} (allowed: {', '.join(members)})")
+
+
+def data_root(settings: DataSettings) -> Path:
+    """Where the files of the data sets are looked for."""
+    return Path(settings.root).expanduser() if settings.root is not None else datasets.default_root()
+
+
+def dataset(settings: DataSettings, split: str) -> ImageSet:
+    """One split of the data set; its images are as the network sees them, except for augmentation.
+
+    Raises DataError where files are missing or damaged.
+    """
+    kind = choose("data.name", settings.name, datasets.DATASETS)
+    input_shape(settings)
+    subset = settings.subset if split != "test" else 1
+    images = kind(data_root(settings), split, subset, download=settings.download, verify=settings.verify)
+    if split in ("val", "test") or transforms.AUGMENTS[settings.augment].size is None:
+        images.images = transforms.EVAL_TRANSFORMS[settings.eval_transform](images.images)
+    return images
+
+
+def augment(settings: DataSettings) -> Callable[..., Tensor] | None:
+    """What is done to each training batch; None for nothing."""
+    function = choose("data.augment", settings.augment, transforms.AUGMENTS)
+    return None if settings.augment == "none" else function
+
+
+def input_shape(settings: DataSettings) -> tuple[int, int, int]:
+    """(C, H, W) of the images that reach the network, which must be the same in training and after it."""
+    width, height, channels = choose("data.name", settings.name, datasets.DATASETS).sensor_size
+    judged = choose("data.eval_transform", settings.eval_transform, transforms.EVAL_TRANSFORMS).output_size(
+        height, width
+    )
+    trained = choose("data.augment", settings.augment, transforms.AUGMENTS)
+    if trained.size is not None and trained.output_size(height, width) != judged:
+        raise SpikeletError(
+            f"data.eval_transform: {settings.eval_transform} gives images of {judged}, data.augment={settings.augment} "
+            f"of {trained.output_size(height, width)}; they must be the same"
+        )
+    return channels, *judged
+
+
+def loader(config: Config, split: str, shuffle: bool = False) -> DataLoader:
+    """Batches of one split: of ``train.batch_size`` where they are shuffled, else of ``evaluate.batch_size``."""
+    size = config.train.batch_size if shuffle else config.evaluate.batch_size
+    workers = config.data.num_workers if shuffle else 0
+    return datasets.loader(dataset(config.data, split), size, shuffle=shuffle, seed=config.seed, num_workers=workers)
+
+
+def network(config: Config) -> Network:
+    """The untrained network, the same for the same seed."""
+    import torch
+
+    torch.manual_seed(config.seed)
+    return networks.build(config.model, input_shape(config.data))

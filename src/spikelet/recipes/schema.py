@@ -1,0 +1,204 @@
+"""What a recipe may say: the keys, their types and their defaults. A wrong key or type is refused by name."""
+
+import re
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from spikelet.errors import SpikeletError
+from spikelet.networks import NetworkSettings
+from spikelet.training import TrainSettings
+
+
+@dataclass
+class DataSettings:
+    """Which images, and what happens to them before the network sees them.
+
+    name            a data set: ``spikelet datasets`` lists them
+    root            where its files are; None: $SPIKELET_DATA, else ~/.cache/spikelet
+    subset          keep the first floor(N / subset) training images
+    train_split     "train", or "train+val" (then nothing is held back for validation)
+    augment         what is done to training images: a name in ``datasets.transforms.AUGMENTS``
+    eval_transform  what is done to the images that the network is judged on: "none" or "center24"
+    verify          compare the files with their published checksums
+    download        fetch what is missing
+    """
+
+    name: str = "mnist"
+    root: str | None = None
+    subset: int = 1
+    train_split: str = "train"
+    augment: str = "none"
+    eval_transform: str = "none"
+    num_workers: int = 0
+    verify: bool = True
+    download: bool = False
+
+
+@dataclass
+class ConvertSettings:
+    """fraction_bits: binary places of membranes and thresholds; None: as many as int32 has room for."""
+
+    fraction_bits: int | None = None
+
+
+@dataclass
+class EvaluateSettings:
+    """How the converted network is judged, on the whole test set.
+
+    num_steps     time steps T
+    input_noise   every pixel is multiplied by 1 + input_noise * (U - 1/2), once per image
+    settle_steps  steps after which every neuron must hold the count of the closed form
+    """
+
+    num_steps: int = 8
+    settle_steps: int = 64
+    batch_size: int = 200
+    input_noise: float = 0.0
+
+
+@dataclass
+class Config:
+    """Everything a run is told; ``recipes/config.yaml`` and the recipe's own file fill it in.
+
+    exp_id       the run folder's name under runs/
+    resume       continue from the run folder's checkpoint, where there is one
+    overwrite    throw away what an earlier run left in the run folder
+    num_threads  of torch and of the integer engine; None: one per core
+    trainer      handed to lightning.Trainer as it is
+    """
+
+    exp_id: str = "run"
+    recipe: str = "custom"
+    seed: int = 1
+    resume: bool = False
+    overwrite: bool = False
+    num_threads: int | None = None
+    data: DataSettings = field(default_factory=DataSettings)
+    model: NetworkSettings = field(default_factory=NetworkSettings)
+    train: TrainSettings = field(default_factory=TrainSettings)
+    trainer: dict[str, Any] = field(default_factory=dict)
+    convert: ConvertSettings = field(default_factory=ConvertSettings)
+    evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
+
+    def check(self) -> None:
+        """Raise SpikeletError on the first value that makes no sense."""
+        self.model.check()
+        self.train.check()
+        if not re.fullmatch(r"[\w.,=+-]*\w[\w.,=+-]*", self.exp_id):
+            raise SpikeletError(f"exp_id: expected letters, digits and ._,=+- (a folder's name), got {self.exp_id!r}")
+        if self.data.train_split not in ("train", "train+val"):
+            raise SpikeletError(f"data.train_split: expected train or train+val, got {self.data.train_split!r}")
+        for name, value in (
+            ("data.subset", self.data.subset),
+            ("evaluate.num_steps", self.evaluate.num_steps),
+            ("evaluate.settle_steps", self.evaluate.settle_steps),
+            ("evaluate.batch_size", self.evaluate.batch_size),
+            ("num_threads", self.num_threads if self.num_threads is not None else 1),
+        ):
+            if value < 1:
+                raise SpikeletError(f"{name}: expected at least 1, got {value}")
+        for name, number in (("data.num_workers", self.data.num_workers), ("input_noise", self.evaluate.input_noise)):
+            if number < 0:
+                raise SpikeletError(f"{name}: expected 0 or more, got {number}")
+
+
+def keys() -> list[str]:
+    """Every key of the schema, dotted.
+
+    >>> "train.num_epochs" in keys()
+    True
+    """
+
+    def walk(node: DictConfig, prefix: str) -> list[str]:
+        names: list[str] = []
+        for key in node:
+            child = OmegaConf.is_dict(node._get_node(key)) and node[key]
+            names += walk(child, f"{prefix}{key}.") if child else [f"{prefix}{key}"]
+        return names
+
+    return walk(OmegaConf.structured(Config), "")
+
+
+def to_config(node: DictConfig) -> Config:
+    """The typed and checked configuration of a composed recipe."""
+    try:
+        config = OmegaConf.to_object(node)
+    except OmegaConfBaseException as error:
+        raise explain(error) from error
+    assert isinstance(config, Config)
+    config.check()
+    return config
+
+
+def save(config: Config, path: Path) -> None:
+    """Write every key and its value as YAML."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
+    temporary.replace(path)
+
+
+def load(path: Path, overrides: list[str] | None = None) -> Config:
+    """The configuration that a run saved, with ``overrides`` such as "evaluate.num_steps=4" on top.
+
+    Raises SpikeletError for a file, a key or a value that does not fit the schema.
+    """
+    try:
+        saved = OmegaConf.load(path)
+        merged = OmegaConf.merge(OmegaConf.structured(Config), saved)
+        assert isinstance(merged, DictConfig)
+    except OmegaConfBaseException as error:
+        raise SpikeletError(f"{path}: {explain(error)}") from error
+    except Exception as error:  # a yaml error has a dozen kinds
+        raise SpikeletError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
+    return override(to_config(merged), overrides or [])
+
+
+def override(config: Config, overrides: list[str]) -> Config:
+    """``config`` with "key=value" words on top, the values read as YAML.
+
+    >>> override(Config(), ["evaluate.num_steps=4"]).evaluate.num_steps
+    4
+    """
+    node = OmegaConf.structured(config)
+    OmegaConf.set_struct(node, True)
+    try:
+        for word in overrides:
+            key, _, value = word.partition("=")
+            OmegaConf.update(node, key, OmegaConf.create({"value": yaml.safe_load(value)}).value, merge=True)
+    except OmegaConfBaseException as error:
+        raise explain(error) from error
+    except yaml.YAMLError as error:
+        raise SpikeletError(f"{word}: cannot be read; expected key=value") from error
+    return to_config(node)
+
+
+def explain(error: OmegaConfBaseException) -> SpikeletError:
+    """An OmegaConf complaint in one line: which key, what is wrong, what is allowed."""
+    key = error.full_key or (str(error.key) if error.key is not None else "")
+    message = first_line(error)
+    if "not in struct" in message or re.match(r"Key .* not in ", message):
+        return unknown_key(key)
+    return SpikeletError(f"{key}: {message}" if key else message)
+
+
+def unknown_key(key: str) -> SpikeletError:
+    """The error for a key that the schema does not have, with the likely and the allowed ones."""
+    known = keys()
+    parent, _, name = key.rpartition(".")
+    prefix = f"{parent}." if any(k.startswith(f"{parent}.") for k in known) else ""
+    allowed = sorted({k.removeprefix(prefix).partition(".")[0] for k in known if k.startswith(prefix)})
+    elsewhere = [k for k in known if k.rpartition(".")[2] == name]
+    close = elsewhere or [prefix + k for k in get_close_matches(name, allowed, n=2)]
+    hint = f"; did you mean {' or '.join(close)}?" if close else ""
+    return SpikeletError(f"{key}: no such key{hint} (allowed{f' in {parent}' if prefix else ''}: {', '.join(allowed)})")
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception says, without its continuation lines."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

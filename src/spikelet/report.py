@@ -1,0 +1,151 @@
+"""A run folder to figures, and a report to the table that the command line shows."""
+
+import csv
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from spikelet import plots
+from spikelet.errors import SpikeletError
+
+# Figure name: what draws it, and the keys of the report that it cannot do without.
+_FIGURES: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
+    "accuracy": (plots.plot_accuracy, ("accuracy_per_step",)),
+    "spikes": (plots.plot_spikes, ("spikes_per_sample", "neurons")),
+    "operations": (plots.plot_operations, ("synaptic_operations_per_sample", "macs_per_sample")),
+    "layers": (plots.plot_layers, ("spikes_per_sample",)),
+    "cost": (plots.plot_cost, ("spikes_per_sample", "energy_per_sample_joule", "weight_bytes")),
+}
+
+
+def read_report(run_dir: str | Path) -> dict[str, Any]:
+    """The run's ``report.json``. Raises SpikeletError where there is none (it says what to run) or it is damaged."""
+    path = Path(run_dir) / "report.json"
+    if not path.is_file():
+        raise SpikeletError(f"run: there is no report in {run_dir}; make one with 'spikelet evaluate {run_dir}'")
+    try:
+        report = json.loads(path.read_text())
+    except ValueError as error:
+        raise SpikeletError(f"run: {path} is damaged ({error}); write it anew: spikelet evaluate {run_dir}") from error
+    if not isinstance(report, dict):
+        raise SpikeletError(f"run: {path} is no report; write it anew with 'spikelet evaluate {run_dir}'")
+    return report
+
+
+def write_figures(run_dir: str | Path) -> list[Path]:
+    """Write the run's ``figures/*.png`` from its ``report.json`` and ``metrics.csv`` alone; returns their paths.
+
+    A figure whose numbers the report does not have (an ANN alone has no spikes) is left out.
+    """
+    run_dir = Path(run_dir)
+    report = read_report(run_dir)
+    paths = _write([report], None, run_dir / "figures")
+    rows = _read_metrics(run_dir / "metrics.csv")
+    if rows:
+        path = run_dir / "figures" / "training.png"
+        plots.plot_training(rows, path)
+        paths.append(path)
+    return paths
+
+
+def compare(run_dirs: Sequence[str | Path], path: str | Path, labels: Sequence[str] | None = None) -> list[Path]:
+    """Write one set of figures with all the runs in each into the folder ``path``; returns the figures' paths.
+
+    ``labels`` name the runs; by default their folders' names, or, for the runs of one sweep, what was swept.
+    """
+    folders = [Path(run_dir) for run_dir in run_dirs]
+    if len(folders) < 2:
+        raise SpikeletError(f"run_dirs: expected at least two runs to compare, got {len(folders)}")
+    reports = [read_report(folder) for folder in folders]
+    swept, values = _swept([folder.resolve().name for folder in folders])
+    names = list(labels) if labels is not None else [f"{swept} = {v}" if swept else v for v in values]
+    paths = _write(reports, names, Path(path))
+    if all("synaptic_operations_per_sample" in report for report in reports):
+        trade_off = Path(path) / "trade_off.png"
+        on_points, legend = (names, "") if labels is not None else (values, swept.replace("_", " "))
+        plots.plot_trade_off(reports, trade_off, on_points, legend=legend)
+        paths.append(trade_off)
+    return paths
+
+
+def summary_table(report: dict[str, Any], spiking: str = "integer SNN") -> Table:
+    """The quantized ANN and the spiking network made from it, side by side."""
+    table = Table(
+        title=f"{report.get('recipe', 'Report')}: {report.get('num_samples', 0):,} test images", title_justify="left"
+    )
+    table.add_column("per image")
+    table.add_column("quantized ANN", justify="right")
+    table.add_column(spiking, justify="right", style="bold")
+    for name, ann, snn in _summary(report):
+        table.add_row(name, ann or "-", snn or "-")
+    return table
+
+
+def _summary(report: dict[str, Any]) -> list[tuple[str, str, str]]:
+    macs, energy = report.get("macs_per_sample", {}), report.get("energy_per_sample_joule", {})
+    spikes, operations = report.get("spikes_per_sample", {}), report.get("synaptic_operations_per_sample", {})
+    of_spikes = f"{spikes['total']:,.0f} ({spikes['negative']:,.0f} negative)" if spikes else ""
+    first = _number(macs.get("first_layer"), " MAC")
+    rows = [
+        ("accuracy", _percent(report.get("ann_accuracy")), _percent(report.get("accuracy")) if operations else ""),
+        (
+            "time steps T",
+            "",
+            f"{report['settled_step']} (of {report['num_steps']})" if "settled_step" in report else "",
+        ),
+        ("spikes", "", of_spikes),
+        ("operations", _number(macs.get("total"), " MAC"), _number(operations.get("total"), " add")),
+        ("  first layer", first, first if operations else ""),
+        ("energy, 45 nm", _number(energy.get("ann"), unit="J"), _number(energy.get("snn"), unit="J")),
+        (
+            "weight memory",
+            _number(report.get("weight_bytes_float32"), unit="B"),
+            _number(report.get("weight_bytes"), unit="B"),
+        ),
+    ]
+    agreement = report.get("agreement", {}).get("snn_vs_integer_ann")
+    return rows + ([("neurons that agree", "", _percent(agreement))] if agreement is not None else [])
+
+
+def _percent(fraction: float | None) -> str:
+    return f"{100 * fraction:.2f} %" if fraction is not None else ""
+
+
+def _number(value: float | None, word: str = "", unit: str = "") -> str:
+    return plots.short_number(value, unit) + word if value is not None else ""
+
+
+def _write(reports: list[dict[str, Any]], labels: list[str] | None, folder: Path) -> list[Path]:
+    paths = []
+    for name, (plot, needed) in _FIGURES.items():
+        if all(key in report for report in reports for key in needed):
+            paths.append(folder / f"{name}.png")
+            plot(reports, paths[-1], labels)
+    return paths
+
+
+def _read_metrics(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _swept(names: Sequence[str]) -> tuple[str, list[str]]:
+    """What sets the runs of one sweep apart, and its values; "" and the names where they are of no single sweep.
+
+    >>> _swept(["lenet-s1,train.operation_cost=0.1", "lenet-s1,train.operation_cost=0.3"])
+    ('operation_cost', ['0.1', '0.3'])
+    >>> _swept(["lenet-s1", "lenet-s2"])
+    ('', ['lenet-s1', 'lenet-s2'])
+    """
+    parts = [name.partition(",") for name in names]
+    overrides = [rest.rpartition("=") for _, _, rest in parts]
+    keys = {(base, key) for (base, _, _), (key, _, _) in zip(parts, overrides, strict=True)}
+    key = overrides[0][0]
+    if len(keys) > 1 or not key or "," in key or "=" in key:
+        return "", list(names)
+    return key.rpartition(".")[2], [value for _, _, value in overrides]

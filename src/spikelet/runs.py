@@ -1,0 +1,362 @@
+"""A run: its folder, and what is done in it. Train, convert, check, evaluate; every verb leaves its file."""
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spikelet import doctor
+from spikelet.errors import FormatError, SpikeletError
+from spikelet.integer import IntegerNetwork
+from spikelet.recipes import build, schema
+from spikelet.recipes.schema import Config, DataSettings
+
+if TYPE_CHECKING:
+    from spikelet.integer import IntegerNetwork
+
+RUNS = Path("runs")
+CONFIG, CHECKPOINT, NETWORK, REPORT = "config.yaml", "checkpoints/last.ckpt", "network.safetensors", "report.json"
+OUTPUTS = (CONFIG, "metrics.csv", NETWORK, REPORT, "checkpoints", "figures", "logs", "evaluate")
+Say = Callable[[str], None]
+
+
+def train(config: Config, run_dir: Path, say: Say = print) -> dict[str, Any]:
+    """Train what ``config`` describes into ``run_dir``, convert it, check that nothing was lost, and report.
+
+    Everything that can be refused is refused before the first file is written or an old one is removed.
+    """
+    doctor.prepare(config.num_threads)
+    train_loader = build.loader(config, config.data.train_split, shuffle=True)
+    val_loader = build.loader(config, "val") if config.data.train_split == "train" else None
+    test_loader = build.loader(config, "test")
+    network = build.network(config)
+    _quiet_lightning()
+    check_trainer(config.trainer)
+    claim(config, run_dir)
+    from spikelet.training import fit
+
+    say = say if _is_first_process() else _nothing
+    say(f"training {config.model.notation} on {len(train_loader.dataset)} images of {config.data.name}")  # type: ignore[arg-type]
+    fit(
+        network,
+        train_loader,
+        val_loader,
+        config.train,
+        augment=build.augment(config.data),
+        seed=config.seed,
+        run_dir=run_dir,
+        resume=config.resume,
+        trainer=config.trainer,
+    )
+    if not _is_first_process():
+        return {}
+    return publish(config, network.cpu(), run_dir, test_loader, say)
+
+
+def publish(config: Config, network: Any, run_dir: Path, test_loader: Any, say: Say) -> dict[str, Any]:
+    """From a trained network to the files of a finished run: network, report."""
+    from spikelet.evaluate import evaluate, evaluate_ann, save_report
+
+    if config.model.k is None:
+        report = evaluate_ann(network, test_loader)
+    else:
+        say("converting to a spiking network")
+        converted = to_spikes(config, network)
+        if _is_integer(config):
+            converted.save(run_dir / NETWORK)
+        say(f"checking every neuron on {len(test_loader.dataset)} test images")
+        agreement = check(config, network, converted, test_loader)
+        say(f"evaluating {config.evaluate.num_steps} steps")
+        report = evaluate(converted, test_loader, network=network, logs_dir=run_dir / "logs", **_how(config))
+        report["agreement"] = agreement
+    report = _signed(report, config)
+    save_report(report, run_dir / REPORT)
+    return report
+
+
+def to_spikes(config: Config, network: Any) -> Any:
+    """The spiking form of a trained network: in integers where all its weights are, else in floating point."""
+    from spikelet import convert
+
+    metadata = describe(config)
+    if _is_integer(config):
+        return convert.to_integer(network, config.convert.fraction_bits, metadata)
+    if config.convert.fraction_bits is not None:
+        raise SpikeletError(
+            "convert.fraction_bits: this network has float weights or ends, so it stays in floating point"
+        )
+    return convert.to_spiking(network, metadata)
+
+
+def check(config: Config, network: Any, converted: Any, loader: Any) -> dict[str, Any]:
+    """Spiking network against integer ANN against float ANN, over the whole loader."""
+    from spikelet.convert import check_equivalence
+
+    return check_equivalence(network, converted, loader, config.evaluate.settle_steps, num_threads=config.num_threads)
+
+
+def describe(config: Config) -> dict[str, Any]:
+    """What an integer network's file says of itself: enough to evaluate it without its run folder."""
+    data = {"name": config.data.name, "eval_transform": config.data.eval_transform}
+    return {"recipe": config.recipe, "seed": config.seed, "num_steps": config.evaluate.num_steps, "data": data}
+
+
+def claim(config: Config, run_dir: Path) -> None:
+    """Make ``run_dir`` ours: refuse one that holds another run's work, and leave the configuration in it."""
+    if not _is_first_process():
+        return
+    if (run_dir / CHECKPOINT).exists() and not (config.resume or config.overwrite):
+        raise SpikeletError(
+            f"exp_id: {shown(run_dir)} already holds a trained network; choose another exp_id, or resume=true to go on "
+            "with it, or overwrite=true to start anew"
+        )
+    if config.overwrite and not config.resume:
+        for name in OUTPUTS:
+            path = run_dir / name
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+    elif config.resume and (run_dir / CHECKPOINT).exists() and (run_dir / CONFIG).exists():
+        _check_same(config, schema.load(run_dir / CONFIG), run_dir)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    schema.save(config, run_dir / CONFIG)
+
+
+def _check_same(now: Config, before: Config, run_dir: Path) -> None:
+    elsewhere = ("root", "num_workers", "verify", "download")
+    new, old = asdict(now), asdict(before)
+    for part in ("model", "data"):
+        for key, value in new[part].items():
+            if key not in elsewhere and value != old[part][key]:
+                raise SpikeletError(
+                    f"{part}.{key}: {shown(run_dir)} was begun with {old[part][key]!r}, now got {value!r}"
+                )
+    if now.seed != before.seed:
+        raise SpikeletError(f"seed: {shown(run_dir)} was begun with {before.seed}, now got {now.seed}")
+
+
+def check_trainer(options: dict[str, Any]) -> None:
+    """Raise SpikeletError for options that lightning.Trainer does not take."""
+    if not options:
+        return
+    import inspect
+
+    import lightning
+
+    known = [*inspect.signature(lightning.Trainer.__init__).parameters][1:]
+    for name in options:
+        if name not in known:
+            close = get_close_matches(name, known, n=1)
+            hint = f"; did you mean trainer.{close[0]}?" if close else ""
+            raise SpikeletError(f"trainer.{name}: lightning.Trainer takes no such option{hint}")
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    try:
+        lightning.Trainer(**(options | quiet))
+    except Exception as error:  # Lightning raises its own and the plain kinds
+        raise SpikeletError(f"trainer: lightning refuses {options}: {schema.first_line(error)}") from error
+
+
+@dataclass
+class Target:
+    """What a command works on: a run folder, or an integer network's file that stands alone."""
+
+    name: str
+    config: Config
+    folder: Path | None = None
+    file: Path | None = None
+
+    def network(self) -> Any:
+        """The trained network of a run folder, None for a file that stands alone."""
+        from spikelet.training import load_network
+
+        if self.folder is None:
+            return None
+        if not (self.folder / CHECKPOINT).exists():
+            raise SpikeletError(f"RUN: {shown(self.folder)} holds no checkpoint yet; train it with resume=true")
+        return load_network(self.folder / CHECKPOINT)
+
+
+def find(name: str, overrides: list[str] | None = None) -> Target:
+    """The run folder, exp_id under runs/, packaged network or network file that ``name`` means."""
+    boxed = packaged_networks()
+    for folder in (Path(name), RUNS / name):
+        if (folder / CONFIG).is_file():
+            return Target(name, schema.load(folder / CONFIG, overrides), folder=folder)
+        if folder.is_dir() and folder.name == name.rstrip("/") and name not in boxed:
+            raise SpikeletError(f"RUN: {folder} is no run folder: it holds no {CONFIG}")
+    file = boxed.get(name, Path(name))
+    if file.is_file():
+        return Target(name, _file_config(file, overrides), file=file)
+    runs = [path.parent.name for path in sorted(RUNS.glob(f"*/{CONFIG}"))]
+    close = get_close_matches(name, [*runs, *boxed], n=3)
+    hint = f"; did you mean {' or '.join(close)}?" if close else ""
+    there = f"runs here: {', '.join(runs) or 'none'}; packaged networks: {', '.join(boxed) or 'none'}"
+    raise SpikeletError(f"RUN: {name} is no run folder, no run under runs/ and no packaged network{hint} ({there})")
+
+
+def load(name: str | Path) -> IntegerNetwork:
+    """The integer network that ``name`` means: a packaged one, a run folder or exp_id under runs/, or a file.
+
+    Raises SpikeletError where there is none, FormatError where the file is damaged or foreign.
+    """
+    file = packaged_networks().get(str(name), Path(name))
+    if not file.is_file():
+        target = find(str(name))
+        file = (target.folder or Path()) / NETWORK
+        if not file.is_file():
+            raise SpikeletError(f"name: {name} has no integer network; make one with 'spikelet convert {name}'")
+    return IntegerNetwork.load(file)
+
+
+def report_folder(name: str) -> Path:
+    """The folder of a report: a run folder, an exp_id under runs/, or an evaluation's own folder inside one."""
+    folders = [folder for folder in (Path(name), RUNS / name) if folder.is_dir()]
+    with_report = [folder for folder in folders if (folder / REPORT).is_file()]
+    if not folders:
+        find(name)
+        raise SpikeletError(f"RUN: {name} is a network without a run folder; see it with: spikelet evaluate {name}")
+    return (with_report or folders)[0]
+
+
+def packaged_networks() -> dict[str, Path]:
+    """The trained networks in the box, by name."""
+    folder = Path(str(resources.files("spikelet"))) / "models"
+    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+
+
+def _file_config(file: Path, overrides: list[str] | None) -> Config:
+    metadata = IntegerNetwork.load(file).metadata
+    try:
+        data, steps = DataSettings(**metadata["data"]), int(metadata["num_steps"])
+        config = Config(recipe=metadata["recipe"], seed=metadata["seed"], data=data)
+        config.evaluate.num_steps = steps
+    except (KeyError, TypeError, ValueError) as error:
+        raise FormatError(f"{file}: this integer network does not say its data set and num_steps ({error})") from error
+    return schema.override(config, overrides or [])
+
+
+def convert(target: Target, say: Say = print) -> tuple[dict[str, Any], Path | None]:
+    """Convert a run's trained network (again) and check it: the agreement, and the file if the network is integer."""
+    if target.folder is None:
+        raise SpikeletError(f"RUN: {target.name} is an integer network already")
+    config = target.config
+    doctor.prepare(config.num_threads)
+    network = target.network()
+    converted = to_spikes(config, network)
+    loader = build.loader(config, "test")
+    say(f"checking every neuron on {len(loader.dataset)} test images")  # type: ignore[arg-type]
+    agreement = check(config, network, converted, loader)
+    if not _is_integer(config):
+        return agreement, None
+    converted.save(target.folder / NETWORK)
+    schema.save(config, target.folder / CONFIG)
+    return agreement, target.folder / NETWORK
+
+
+def evaluate(
+    target: Target, changed: list[str], output: Path | None = None, say: Say = print
+) -> tuple[dict, Path | None]:
+    """The report of a target, and the folder it was written to.
+
+    A run's own settings give its report.json; with ``changed`` ones the report goes to evaluate/<those> inside the run
+    folder. A network file is only reported on, unless ``output`` names a folder.
+    """
+    from spikelet.evaluate import evaluate as measure
+    from spikelet.evaluate import evaluate_ann, save_report
+
+    config = target.config
+    doctor.prepare(config.num_threads)
+    loader = build.loader(config, "test")
+    network = target.network()
+    say(f"evaluating {target.name} on {len(loader.dataset)} test images of {config.data.name}")  # type: ignore[arg-type]
+    if target.folder is not None:
+        output = output or (target.folder / "evaluate" / ",".join(changed) if changed else target.folder)
+    if network is not None and config.model.k is None:
+        report = evaluate_ann(network, loader)
+    else:
+        stored = target.file or (target.folder / NETWORK if target.folder else None)
+        fresh = network is not None and not (_is_integer(config) and stored is not None and stored.is_file())
+        converted = to_spikes(config, network) if fresh else IntegerNetwork.load(stored)  # type: ignore[arg-type]
+        logs = output / "logs" if output is not None else None
+        report = measure(converted, loader, network=network, logs_dir=logs, **_how(config))
+        report |= _earlier_agreement(target.folder)
+    report = _signed(report, config)
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        save_report(report, output / REPORT)
+    return report, output
+
+
+def _earlier_agreement(folder: Path | None) -> dict[str, Any]:
+    """What the check after training found, which no evaluation setting changes."""
+    if folder is not None:
+        with suppress(OSError, ValueError, KeyError):
+            return {"agreement": json.loads((folder / REPORT).read_text())["agreement"]}
+    return {}
+
+
+def _how(config: Config) -> dict[str, Any]:
+    settings = config.evaluate
+    common = {"num_steps": settings.num_steps, "input_noise": settings.input_noise}
+    return common | {"seed": config.seed, "num_threads": config.num_threads}
+
+
+def _signed(report: dict[str, Any], config: Config) -> dict[str, Any]:
+    """The report with what is needed to repeat it."""
+    from spikelet.evaluate import provenance
+
+    whence = {"recipe": config.recipe, "exp_id": config.exp_id, "seed": config.seed, "data": config.data.name}
+    return report | whence | {"model": asdict(config.model)} | provenance()
+
+
+def _is_integer(config: Config) -> bool:
+    return config.model.weights != "float" and config.model.first == config.model.last == "integer"
+
+
+def _quiet_lightning() -> None:
+    """Lightning tells at every start, and at every checkpoint, what it found and did not find; only warnings matter."""
+    import lightning  # noqa: F401  (it sets its loggers' levels when it is imported)
+
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _nothing(words: str) -> None:
+    pass
+
+
+def _is_first_process() -> bool:
+    return int(os.environ.get("LOCAL_RANK", "0")) == 0
+
+
+def shown(path: Path) -> str:
+    """``path`` as a user would type it from here."""
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def load(name: str | Path) -> "IntegerNetwork":
+    """An integer network: one that ships with spikelet ("mnist-lenet"), a run's, or a file's.
+
+    Raises SpikeletError for an unknown name and FormatError for a damaged file.
+    """
+    from spikelet.integer import IntegerNetwork
+
+    packaged = packaged_networks()
+    path = packaged.get(str(name), Path(name))
+    if path.is_dir():
+        path = path / "network.safetensors"
+    if not path.is_file():
+        raise SpikeletError(
+            f"name: {name} is no file, no run folder and none of the packaged networks {sorted(packaged)}"
+        )
+    return IntegerNetwork.load(path)

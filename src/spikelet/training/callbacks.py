@@ -1,0 +1,48 @@
+"""What happens at the end of an epoch: a row of metrics and a checkpoint. Importing this imports Lightning."""
+
+import csv
+import os
+from pathlib import Path
+
+from lightning.pytorch.callbacks import Callback, Checkpoint
+
+
+class MetricsCSV(Callback):
+    """One row per epoch in ``path``; a resumed run drops the rows that it is about to repeat."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_epoch_end(self, trainer, pl_module) -> None:
+        if trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        values = {name: f"{value.item():.6g}" for name, value in trainer.callback_metrics.items()}
+        rows = [row for row in self._read() if int(row["epoch"]) < trainer.current_epoch]
+        lr = trainer.optimizers[0].param_groups[0]["lr"]
+        rows.append({"epoch": str(trainer.current_epoch), "lr": f"{lr:.4g}", **values})
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        temporary = self.path.with_suffix(".tmp")
+        with temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, names)
+            writer.writeheader()
+            writer.writerows(rows)
+        os.replace(temporary, self.path)
+
+    def _read(self) -> list[dict[str, str]]:
+        if not self.path.exists():
+            return []
+        with self.path.open(newline="") as file:
+            return list(csv.DictReader(file))
+
+
+class LastCheckpoint(Checkpoint):
+    """``path`` holds the state after the last whole epoch: written beside it, then renamed, so it is never half there."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_epoch_end(self, trainer, pl_module) -> None:
+        temporary = self.path.with_suffix(".tmp")
+        trainer.save_checkpoint(temporary)
+        if trainer.is_global_zero:
+            os.replace(temporary, self.path)

@@ -1,0 +1,106 @@
+"""Run the training loop."""
+
+import importlib.util
+import logging
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from spikelet.errors import FormatError
+from spikelet.networks import Network
+from spikelet.training.settings import TrainSettings
+
+
+def fit(
+    network: Network,
+    train_loader: DataLoader,
+    val_loader: DataLoader | None = None,
+    settings: TrainSettings | None = None,
+    *,
+    augment: Callable | None = None,
+    seed: int = 1,
+    run_dir: str | Path | None = None,
+    resume: bool = False,
+    trainer: dict[str, Any] | None = None,
+) -> Network:
+    """Train ``network`` in place and return it in evaluation mode.
+
+    The loaders yield (uint8 images [N, C, H, W], int64 labels [N]); ``augment(images, generator)`` works on float pixels.
+    With a ``run_dir``: ``metrics.csv``, ``checkpoints/last.ckpt`` (every epoch) and ``logs/`` (TensorBoard, where
+    installed); ``resume`` continues from that checkpoint and ends with the weights of an uninterrupted run, bit for bit.
+    ``trainer`` goes to ``lightning.Trainer`` as it is.
+    """
+    settings = settings or TrainSettings()
+    settings.check()
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="lightning")
+    import lightning
+
+    from spikelet.training.module import Classifier
+
+    run_dir = Path(run_dir) if run_dir is not None else None
+    options: dict[str, Any] = {
+        "max_epochs": settings.num_epochs,
+        "precision": settings.precision,
+        "callbacks": _callbacks(run_dir, progress=(trainer or {}).get("enable_progress_bar", True)),
+        "logger": _logger(run_dir),
+        "default_root_dir": run_dir,
+        "enable_checkpointing": run_dir is not None,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "log_every_n_steps": 50,
+    }
+    options.update(trainer or {})
+    runner = lightning.Trainer(**options)
+    checkpoint = _checkpoint(run_dir, resume)
+    steps = _steps_per_epoch(train_loader, runner)
+    module = Classifier(network, settings, augment, seed, steps)
+    torch.manual_seed(seed)
+    try:
+        runner.fit(module, train_loader, val_loader, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit:
+        if runner.interrupted:
+            raise KeyboardInterrupt from None
+        raise
+    return network.eval()
+
+
+def _checkpoint(run_dir: Path | None, resume: bool) -> Path | None:
+    path = run_dir / "checkpoints" / "last.ckpt" if run_dir and resume else None
+    if path is None or not path.exists():
+        return None
+    try:
+        torch.load(path, map_location="cpu", weights_only=True)["loops"]
+    except Exception as error:
+        raise FormatError(f"resume: {path} is no checkpoint ({type(error).__name__}); remove it to start anew") from error
+    return path
+
+
+def _steps_per_epoch(loader: DataLoader, runner: Any) -> int:
+    limit = runner.limit_train_batches
+    steps = len(loader) if limit is None else min(len(loader), limit) if isinstance(limit, int) else len(loader) * limit
+    return max(1, int(steps) // (runner.accumulate_grad_batches * runner.world_size))
+
+
+def _callbacks(run_dir: Path | None, progress: bool) -> list[Any]:
+    from lightning.pytorch.callbacks import RichProgressBar
+
+    from spikelet.training.callbacks import LastCheckpoint, MetricsCSV
+
+    callbacks: list[Any] = [RichProgressBar(refresh_rate=10)] if progress else []
+    if run_dir is not None:
+        (run_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
+        callbacks += [MetricsCSV(run_dir / "metrics.csv"), LastCheckpoint(run_dir / "checkpoints" / "last.ckpt")]
+    return callbacks
+
+
+def _logger(run_dir: Path | None) -> Any:
+    if run_dir is None or importlib.util.find_spec("tensorboard") is None:
+        return False
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    return TensorBoardLogger(run_dir, name="logs", version="")

@@ -1,0 +1,67 @@
+"""What a training run is told."""
+
+import math
+from dataclasses import dataclass, field
+
+from spikelet.errors import SpikeletError
+
+SCHEDULES = ("one_cycle", "cosine", "milestones", "constant")
+OPTIMIZERS = ("adam", "adamw", "sgd")
+
+
+@dataclass
+class TrainSettings:
+    """Budget, optimizer and loss of one run.
+
+    lr                    peak learning rate
+    schedule              one_cycle (up in 25 %, cosine to 0), cosine, milestones (x lr_factor at those epochs), constant
+    label_smoothing       0 to 1
+    operation_cost        weight of the loss term "synaptic operations per sample, in millions"
+    operation_cost_ramp   epochs over which that weight grows linearly from 0
+    precision             Lightning's word: "32-true", "bf16-mixed" ...
+    """
+
+    num_epochs: int = 14
+    lr: float = 1e-3
+    batch_size: int = 128
+    optimizer: str = "adam"
+    schedule: str = "one_cycle"
+    milestones: list[int] = field(default_factory=list)
+    lr_factor: float = 0.1
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    operation_cost: float = 0.0
+    operation_cost_ramp: float = 3.0
+    precision: str = "32-true"
+
+    def check(self) -> None:
+        """Raise SpikeletError on the first value that makes no sense."""
+        for name, value, allowed in (("optimizer", self.optimizer, OPTIMIZERS), ("schedule", self.schedule, SCHEDULES)):
+            if value not in allowed:
+                raise SpikeletError(f"train.{name}: expected one of {', '.join(allowed)}, got {value!r}")
+        for name in ("num_epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise SpikeletError(f"train.{name}: expected at least 1, got {getattr(self, name)}")
+        if not self.lr > 0:
+            raise SpikeletError(f"train.lr: expected a positive number, got {self.lr}")
+        for name in ("operation_cost", "operation_cost_ramp", "weight_decay", "label_smoothing"):
+            if getattr(self, name) < 0:
+                raise SpikeletError(f"train.{name}: expected 0 or more, got {getattr(self, name)}")
+
+    def lr_scale(self, step: int, steps_per_epoch: int) -> float:
+        """The learning rate at optimizer step ``step``, as a factor of ``lr``: a pure function, so resuming is exact.
+
+        >>> TrainSettings(schedule="cosine", num_epochs=2).lr_scale(step=5, steps_per_epoch=5)
+        0.5
+        """
+        progress = step / (self.num_epochs * steps_per_epoch)
+        if self.schedule == "constant":
+            return 1.0
+        if self.schedule == "milestones":
+            return self.lr_factor ** sum(step >= epoch * steps_per_epoch for epoch in self.milestones)
+        if self.schedule == "cosine":
+            return (1 + math.cos(math.pi * min(progress, 1.0))) / 2
+        warm = 0.25
+        if progress < warm:
+            return 0.04 + 0.96 * (1 - math.cos(math.pi * progress / warm)) / 2
+        return (1 + math.cos(math.pi * min((progress - warm) / (1 - warm), 1.0))) / 2
