@@ -71,4 +71,8 @@ def test_the_integer_room_knows_no_float_library(path: Path) -> None:
 
     allowed = {"numpy", "numba", "llvmlite", "safetensors", "spikelet"} | set(sys.stdlib_module_names)
     assert {name.split(".")[0] for name in imports(path)} <= allowed
-    assert all(n in ("spikelet", "spikelet.errors") or n.startswith("spikelet.integer") for n in imports(path) if n.startswith("spikelet"))
+    assert all(
+        n in ("spikelet", "spikelet.errors") or n.startswith("spikelet.integer")
+        for n in imports(path)
+        if n.startswith("spikelet")
+    )

@@ -38,7 +38,8 @@ def test_recipe_trains_converts_and_is_evaluated(
     name: str, fake_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    steps = ("evaluate.num_steps=4", "evaluate.settle_steps=8")
+    deep = name.startswith("cifar10")  # its float networks would take minutes to settle here
+    steps = ("evaluate.num_steps=4", f"evaluate.settle_steps={8 if deep else 256}")
     assert cli.main(["train", f"recipe={name}", f"data.root={fake_root}", *SHORT, *steps]) == 0
     run = tmp_path / "runs" / f"{name}-s1"
     report = json.loads((run / "report.json").read_text())
@@ -49,7 +50,8 @@ def test_recipe_trains_converts_and_is_evaluated(
     integer = config.model.k is not None and config.model.weights == "ternary" and config.model.last == "integer"
     assert (run / "network.safetensors").exists() == integer
     if config.model.k is not None:
-        assert len(report["accuracy_per_step"]) == 4 and 0 <= report["agreement"]["snn_vs_integer_ann"] <= 1
+        assert len(report["accuracy_per_step"]) == 4
+        assert report["agreement"]["snn_vs_integer_ann"] == 1 or deep
         assert sorted((run / "figures").glob("*.png"))
         assert len((run / "logs" / "accuracy.txt").read_text().splitlines()) >= 4
     shutil.rmtree(run)

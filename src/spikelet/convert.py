@@ -158,7 +158,9 @@ def _integer_layer(node: Folded, peak: int, fraction_bits: int | None) -> Conv:
     options = [fraction_bits] if fraction_bits is not None else range(MAX_FRACTION_BITS, -1, -1)
     for bits in options:
         first, step = _fixed_point(node, reach, bits)
-        widest = max(int((reach + 1).max()) << bits, int(np.abs(first).max()), int((first + step).max()), int(step.max()))
+        widest = max(
+            int((reach + 1).max()) << bits, int(np.abs(first).max()), int((first + step).max()), int(step.max())
+        )
         if widest <= INT32 and step.min() >= 1:
             return Conv(*common, Neuron(first.astype(np.int32), step.astype(np.int32), bits, node.max_count), None)
     if step.min() < 1:

@@ -71,7 +71,9 @@ def evaluate(
         metrics.published_logs(logs_dir, batches)
     curve = np.sum([np.asarray(b.correct) for b in batches], axis=0) / samples
     report = {"ann_accuracy": right / samples, "num_samples": samples, "input_noise": input_noise, "seconds": seconds}
-    return _accuracy(curve) | report | _activity(run, total, samples) | _cost(converted, total[2].sum() / samples, energy)
+    return (
+        _accuracy(curve) | report | _activity(run, total, samples) | _cost(converted, total[2].sum() / samples, energy)
+    )
 
 
 def evaluate_ann(network: Network, loader: Loader, energy: EnergyTable = HOROWITZ_45NM) -> dict[str, Any]:

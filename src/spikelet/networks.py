@@ -207,7 +207,9 @@ def _op(token: str, shape: Shape) -> tuple[nn.Conv2d | nn.Linear, Shape]:
         return nn.Linear(channels * height * width, size, bias=False), (size, 1, 1)
     conv = re.fullmatch(r"([1-9]\d*)C([1-9]\d*)(?:s([1-9]\d*))?(?:p(\d+))?(?:g([1-9]\d*))?", token)
     if conv is None:
-        raise SpikeletError(f"model.notation: cannot read {token!r}; expected nCk[sS][pP][gG], MPk, APk, Pk, FCn or [...]")
+        raise SpikeletError(
+            f"model.notation: cannot read {token!r}; expected nCk[sS][pP][gG], MPk, APk, Pk, FCn or [...]"
+        )
     out, kernel, stride, padding, groups = (int(x or d) for x, d in zip(conv.groups(), (0, 0, 1, 0, 1), strict=True))
     if channels % groups or out % groups:
         raise SpikeletError(f"model.notation: {token}: {groups} groups do not divide {channels} and {out} channels")
@@ -251,7 +253,7 @@ class OperationMeter:
         self._fanout = {b: (fanout(b.op, b.input_shape) / b.input_unit).float() for b in blocks}
 
     def add(self, block: Block, inputs: tuple[Tensor, ...]) -> None:
-        x = inputs[0].float().sum(0)
+        x = inputs[0].sum(0, dtype=torch.float32)
         weights = self._fanout[block] = self._fanout[block].to(x.device)
         self.total = self.total + (x * weights.reshape(x.shape)).sum()
 

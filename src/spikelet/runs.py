@@ -10,16 +10,13 @@ from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spikelet import doctor
 from spikelet.errors import FormatError, SpikeletError
 from spikelet.integer import IntegerNetwork
 from spikelet.recipes import build, schema
 from spikelet.recipes.schema import Config, DataSettings
-
-if TYPE_CHECKING:
-    from spikelet.integer import IntegerNetwork
 
 RUNS = Path("runs")
 CONFIG, CHECKPOINT, NETWORK, REPORT = "config.yaml", "checkpoints/last.ckpt", "network.safetensors", "report.json"
@@ -186,14 +183,14 @@ class Target:
         return load_network(self.folder / CHECKPOINT)
 
 
-def find(name: str, overrides: list[str] | None = None) -> Target:
+def find(name: str, overrides: list[str] | None = None, argument: str = "RUN") -> Target:
     """The run folder, exp_id under runs/, packaged network or network file that ``name`` means."""
     boxed = packaged_networks()
     for folder in (Path(name), RUNS / name):
         if (folder / CONFIG).is_file():
             return Target(name, schema.load(folder / CONFIG, overrides), folder=folder)
         if folder.is_dir() and folder.name == name.rstrip("/") and name not in boxed:
-            raise SpikeletError(f"RUN: {folder} is no run folder: it holds no {CONFIG}")
+            raise SpikeletError(f"{argument}: {folder} is no run folder: it holds no {CONFIG}")
     file = boxed.get(name, Path(name))
     if file.is_file():
         return Target(name, _file_config(file, overrides), file=file)
@@ -201,7 +198,9 @@ def find(name: str, overrides: list[str] | None = None) -> Target:
     close = get_close_matches(name, [*runs, *boxed], n=3)
     hint = f"; did you mean {' or '.join(close)}?" if close else ""
     there = f"runs here: {', '.join(runs) or 'none'}; packaged networks: {', '.join(boxed) or 'none'}"
-    raise SpikeletError(f"RUN: {name} is no run folder, no run under runs/ and no packaged network{hint} ({there})")
+    raise SpikeletError(
+        f"{argument}: {name} is no run folder, no run under runs/ and no packaged network{hint} ({there})"
+    )
 
 
 def load(name: str | Path) -> IntegerNetwork:
@@ -211,7 +210,7 @@ def load(name: str | Path) -> IntegerNetwork:
     """
     file = packaged_networks().get(str(name), Path(name))
     if not file.is_file():
-        target = find(str(name))
+        target = find(str(name), argument="name")
         file = (target.folder or Path()) / NETWORK
         if not file.is_file():
             raise SpikeletError(f"name: {name} has no integer network; make one with 'spikelet convert {name}'")
@@ -342,21 +341,3 @@ def _is_first_process() -> bool:
 def shown(path: Path) -> str:
     """``path`` as a user would type it from here."""
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
-
-
-def load(name: str | Path) -> "IntegerNetwork":
-    """An integer network: one that ships with spikelet ("mnist-lenet"), a run's, or a file's.
-
-    Raises SpikeletError for an unknown name and FormatError for a damaged file.
-    """
-    from spikelet.integer import IntegerNetwork
-
-    packaged = packaged_networks()
-    path = packaged.get(str(name), Path(name))
-    if path.is_dir():
-        path = path / "network.safetensors"
-    if not path.is_file():
-        raise SpikeletError(
-            f"name: {name} is no file, no run folder and none of the packaged networks {sorted(packaged)}"
-        )
-    return IntegerNetwork.load(path)

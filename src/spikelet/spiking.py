@@ -15,6 +15,7 @@ from spikelet.integer import Add, MaxPool, Record, SumPool
 from spikelet.metrics import effective_fanout, fanout, footprint, macs
 from spikelet.neurons import ThresholdWalk
 
+
 @dataclass(frozen=True, eq=False)
 class Folded:
     """A weighted layer in accumulator units, float64.
@@ -89,7 +90,14 @@ class SpikingNetwork(nn.Module):
         """One row per node: name, kind, output shape, neurons, weights, stored bytes, dense MACs per image."""
         rows = []
         for i, (node, shape) in enumerate(zip(self.nodes, self.shapes, strict=True)):
-            row = {"name": node.name, "kind": type(node).__name__, "shape": shape, "neurons": 0, "weights": 0, "macs": 0}
+            row = {
+                "name": node.name,
+                "kind": type(node).__name__,
+                "shape": shape,
+                "neurons": 0,
+                "weights": 0,
+                "macs": 0,
+            }
             if isinstance(node, Folded):
                 source = self.input_shape if node.source < 0 else self.shapes[node.source]
                 bits = node.bits or 32

@@ -1,6 +1,5 @@
 """The image, once."""
 
-import torch
 from torch import Tensor
 
 from spikelet.errors import SpikeletError

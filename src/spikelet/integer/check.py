@@ -79,7 +79,13 @@ def describe(network: IntegerNetwork) -> list[dict[str, Any]]:
 
     rows = []
     for node, shape, potential in zip(network.nodes, network.shapes, potentials(network.nodes), strict=True):
-        row: dict[str, Any] = {"name": node.name, "kind": type(node).__name__, "shape": shape, "neurons": 0, "weights": 0}
+        row: dict[str, Any] = {
+            "name": node.name,
+            "kind": type(node).__name__,
+            "shape": shape,
+            "neurons": 0,
+            "weights": 0,
+        }
         row |= {"nonzero": 0, "bits": 0, "weight_bytes": 0, "macs": 0, "max_potential": potential}
         if isinstance(node, Conv):
             source = network.input_shape if node.source == IMAGE else network.shapes[node.source]
@@ -115,7 +121,9 @@ def _output_shape(node: Node, inputs: list[Shape]) -> Shape:
     if not isinstance(node, Conv) and (node.padding[0] >= kernel[0] or node.padding[1] >= kernel[1]):
         raise ConversionError(f"layer {node.name}: padding {node.padding} must be less than the kernel {kernel}")
     _, height, width = inputs[0]
-    size = [(n + 2 * p - k) // s + 1 for n, p, k, s in zip((height, width), node.padding, kernel, node.stride, strict=True)]
+    size = [
+        (n + 2 * p - k) // s + 1 for n, p, k, s in zip((height, width), node.padding, kernel, node.stride, strict=True)
+    ]
     if min(size) < 1:
         raise ConversionError(f"layer {node.name}: kernel {tuple(kernel)} does not fit its input {height} x {width}")
     return (len(node.weight) if isinstance(node, Conv) else inputs[0][0], size[0], size[1])
@@ -129,7 +137,9 @@ def _check_conv(node: Conv, source: Shape) -> None:
         raise ConversionError(f"layer {name}: groups {node.groups} must divide {source[0]} and {len(weight)} channels")
     if weight.shape[1] * node.groups != source[0]:
         expected = source[0] // node.groups
-        raise ConversionError(f"layer {name}: weight expects {weight.shape[1]} input channels per group, not {expected}")
+        raise ConversionError(
+            f"layer {name}: weight expects {weight.shape[1]} input channels per group, not {expected}"
+        )
     if node.bits not in (2, 8):
         raise ConversionError(f"layer {name}: bits must be 2 or 8, got {node.bits}")
     if node.bits == 2 and (weight.min() < -1 or weight.max() > 1):

@@ -7,15 +7,16 @@ to layer as lists of events in buffers that are kept between calls.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from spikelet.integer.fanout import emitters, fanout_tables
+from spikelet.integer.kernels_pool import tally_operations, tally_spikes
 from spikelet.integer.network import Record
 from spikelet.integer.stages import Spikes, Work, build_stages
-from spikelet.integer.kernels_pool import tally_operations, tally_spikes
 
 if TYPE_CHECKING:
     from spikelet.integer.network import IntegerNetwork
@@ -31,57 +32,25 @@ class Engine:
         self.network = network
         self.stages = build_stages(network)
         self.rows = emitters(network)
+        self.layers = tuple(network.nodes[i].name for i in network.layers)
+        self.neurons = np.array([np.prod(network.shapes[i]) for i in network.layers], np.int64)
+        self.worst = max(4 * stage.capacity for stage in self.stages) or 1
         self._works: list[Work] = []
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool: tuple[int, int, ThreadPoolExecutor] | None = None
         self._fanout: list[np.ndarray] | None = None
 
     def run(
         self, images: np.ndarray, num_steps: int, record: bool, counts: bool, backend: str, num_threads: int | None
     ) -> Record:
         """See ``IntegerNetwork.run``."""
-        network, layers = self.network, self.network.layers
         threads = num_threads or len(os.sched_getaffinity(0))
-        logits = np.zeros((num_steps, len(images), network.shapes[-1][0]), np.int32)
-        kept = [np.empty((len(images), *_channels_last(network.shapes[i])), np.int8) for i in layers] if counts else None
         size = self._chunk(len(images), num_steps, threads)
-        chunks = [(start, min(start + size, len(images))) for start in range(0, len(images), size)]
-        totals: list[np.ndarray] = []
+        job = Job(self, images, num_steps, backend, record, counts)
+        job.chunks = [(start, min(start + size, len(images))) for start in range(0, len(images), size)]
+        self._spread(job.work, min(threads, len(job.chunks)))
+        return job.record(self.layers, self.neurons.copy())
 
-        def work() -> None:
-            space = self._works.pop() if self._works else Work()
-            tally = np.zeros((len(layers), 4, num_steps), np.int64)
-            while chunks:
-                try:
-                    start, stop = chunks.pop()
-                except IndexError:
-                    break
-                self._chunk_run(space, images, start, stop, num_steps, backend, record, tally, kept, logits)
-            totals.append(tally)
-            self._works.append(space)
-
-        self._spread(work, min(threads, len(chunks)))
-        spent: tuple = (None,) * 4
-        if record:
-            total = np.sum(totals, axis=0) if totals else np.zeros((len(layers), 4, num_steps), np.int64)
-            spent = tuple(np.ascontiguousarray(total[:, j]) for j in range(4))
-        neurons = np.array([np.prod(network.shapes[i]) for i in layers], np.int64)
-        final = [np.ascontiguousarray(a.transpose(0, 3, 1, 2)) for a in kept] if kept is not None else None
-        return Record(logits, tuple(network.nodes[i].name for i in layers), neurons, *spent, final)
-
-    def _chunk_run(self, space, images, start, stop, num_steps, backend, record, tally, kept, logits) -> None:
-        outputs: list[Spikes] = []
-        space.begin(stop - start, num_steps, images, start, backend)
-        for i, stage in enumerate(self.stages):
-            final = kept[stage.row].reshape(len(images), -1)[start:stop] if kept and stage.row >= 0 else NO_COUNTS
-            spikes = stage.run(space, outputs, final, logits)
-            outputs.append(spikes)
-            if record and self.rows[i] >= 0:
-                if stage.row >= 0:
-                    tally_spikes(stop - start, num_steps, spikes.starts, tally[stage.row, :2])
-                tables = self._fanouts()[i]
-                tally_operations(stop - start, num_steps, spikes.events, spikes.starts, tables, tally[self.rows[i], 2:])
-
-    def _fanouts(self) -> list[np.ndarray]:
+    def fanouts(self) -> list[np.ndarray]:
         """Per node, int32 [sites, 2]: fan-out with all and with non-zero weights."""
         if self._fanout is None:
             pairs = zip(fanout_tables(self.network, False), fanout_tables(self.network, True), strict=True)
@@ -90,25 +59,78 @@ class Engine:
 
     def _chunk(self, images: int, num_steps: int, threads: int) -> int:
         """Images per chunk: an even share for each thread, no more than ``CHUNK``, and buffers within BUFFER_BYTES."""
-        worst = max(4 * num_steps * stage.capacity for stage in self.stages) or 1
-        most = max(1, min(CHUNK, BUFFER_BYTES // worst))
+        most = max(1, min(CHUNK, BUFFER_BYTES // (self.worst * num_steps)))
         rounds = -(-images // (threads * most)) or 1
         return max(1, -(-images // (threads * rounds)))
 
-    def _spread(self, work, threads: int) -> None:
+    def _spread(self, work: Callable[[], None], threads: int) -> None:
+        """Run ``work`` on so many threads at once, this one among them."""
         if threads <= 1:
             work()
             return
-        if self._pool is None or self._pool._max_workers < threads - 1:
-            self._pool = ThreadPoolExecutor(threads - 1, thread_name_prefix="spikelet")
-        others = [self._pool.submit(work) for _ in range(threads - 1)]
+        if (
+            self._pool is None or self._pool[0] != os.getpid() or self._pool[1] < threads - 1
+        ):  # no thread survives a fork
+            self._pool = os.getpid(), threads - 1, ThreadPoolExecutor(threads - 1, thread_name_prefix="spikelet")
+        others = [self._pool[2].submit(work) for _ in range(threads - 1)]
         work()
         for other in others:
             other.result()
 
 
+class Job:
+    """One call of ``run``: its images, and the arrays that its threads fill."""
+
+    chunks: list[tuple[int, int]]
+
+    def __init__(self, engine: Engine, images: np.ndarray, num_steps: int, backend: str, record: bool, counts: bool):
+        network = engine.network
+        self.engine, self.images, self.num_steps, self.backend = engine, images, num_steps, backend
+        self.logits = np.empty((num_steps, len(images), network.shapes[-1][0]), np.int32)
+        self.counts: list[np.ndarray] | None = None
+        if counts:
+            shapes = [network.shapes[i] for i in network.layers]
+            self.counts = [np.empty((len(images), h, w, c), np.int8) for c, h, w in shapes]
+        self.fanouts = engine.fanouts() if record else None
+        self.tallies: list[np.ndarray] = []
+
+    def work(self) -> None:
+        """Take chunks until none is left."""
+        works, tally = self.engine._works, None
+        space = works.pop() if works else Work()
+        if self.fanouts is not None:
+            tally = np.zeros((len(self.engine.layers), 4, self.num_steps), np.int64)
+            self.tallies.append(tally)
+        while self.chunks:
+            try:
+                start, stop = self.chunks.pop()
+            except IndexError:  # another thread took the last one
+                break
+            self._chunk(space, start, stop, tally)
+        works.append(space)
+
+    def _chunk(self, space: Work, start: int, stop: int, tally: np.ndarray | None) -> None:
+        space.begin(stop - start, self.num_steps, self.images, start, self.backend)
+        outputs: list[Spikes] = []
+        for stage, row in zip(self.engine.stages, self.engine.rows, strict=True):
+            counts = NO_COUNTS
+            if self.counts is not None and stage.row >= 0:
+                counts = self.counts[stage.row].reshape(len(self.images), -1)[start:stop]
+            spikes = stage.run(space, outputs, counts, self.logits)
+            outputs.append(spikes)
+            if tally is not None and self.fanouts is not None and row >= 0:
+                size = stop - start, self.num_steps
+                if stage.row >= 0:
+                    tally_spikes(*size, spikes.starts, tally[row, :2])
+                tally_operations(*size, spikes.events, spikes.starts, self.fanouts[stage.index], tally[row, 2:])
+
+    def record(self, layers: tuple[str, ...], neurons: np.ndarray) -> Record:
+        spent: tuple = (None,) * 4
+        if self.fanouts is not None:
+            total = np.sum(self.tallies, axis=0)
+            spent = tuple(np.ascontiguousarray(total[:, j]) for j in range(4))
+        counts = self.counts and [np.ascontiguousarray(a.transpose(0, 3, 1, 2)) for a in self.counts]
+        return Record(self.logits, layers, neurons, *spent, counts)
+
+
 NO_COUNTS = np.empty((0, 0), np.int8)
-
-
-def _channels_last(shape: tuple[int, int, int]) -> tuple[int, int, int]:
-    return shape[1], shape[2], shape[0]

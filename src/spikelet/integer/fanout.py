@@ -30,7 +30,11 @@ def fanout(node: Conv, source: Shape, nonzero: bool) -> np.ndarray:
     rows, columns = _reach(node, source)
     present = (node.weight != 0) if nonzero else np.ones(node.weight.shape, bool)
     groups = node.groups
-    per_tap = present.reshape(groups, -1, *present.shape[1:]).sum(axis=1, dtype=np.int64).reshape(source[0], *present.shape[2:])
+    per_tap = (
+        present.reshape(groups, -1, *present.shape[1:])
+        .sum(axis=1, dtype=np.int64)
+        .reshape(source[0], *present.shape[2:])
+    )
     return np.einsum("ckl,hk,wl->chw", per_tap, rows, columns)
 
 

@@ -10,6 +10,7 @@ from spikelet.integer.kernels_windows import charge_bits, charge_windows, compil
 from spikelet.integer.layout import MAGIC_SHIFT
 from spikelet.integer.vector import LANES, add_rows, at, spike_masks, subtract_rows, trailing_zeros
 
+
 @compiled
 def copy(source, size, target, k):
     """target[k : k + size] = source[:size]; returns k + size. (numba's own slice assignment costs a call.)"""
@@ -23,7 +24,7 @@ def charge(v, spikes, part, span, scatter):
     """Add to ``v`` the weights of all spikes of parts ``part`` and ``part`` + 1; returns ``span`` widened to what changed."""
     events, starts = spikes
     table, weight, geometry = scatter
-    out_row, weight_row, size, out_channels = geometry[0], geometry[1], geometry[2], geometry[3]
+    out_row, weight_row, size = geometry[0], geometry[1], geometry[2]
     if size:
         return _charge_groups(v, spikes, part, span, scatter)
     for k in range(starts[part], starts[part + 1]):
@@ -58,24 +59,36 @@ def _charge_groups(v, spikes, part, span, scatter):
 
 @compiled
 def _widen(span, spikes, part, scatter):
-    """``span`` with all output rows that the parts' spikes reach: of sorted sites the first and the last one tell."""
+    """``span`` with all output rows that the parts' spikes reach: of all sites the first and the last one tell."""
     events, starts = spikes
     table, _, geometry = scatter
-    out_row, neurons, ordered = geometry[0], geometry[4], geometry[5]
-    low, high = span
-    for p in (part, part + 1):
-        if starts[p] == starts[p + 1]:
-            continue
-        if not ordered:
-            return np.int64(0), neurons
-        first, last = 4 * at(events, starts[p]), 4 * at(events, starts[p + 1] - 1)
-        low = min(low, at(table, first) // out_row * out_row)
-        high = max(high, (at(table, last) // out_row + at(table, last + 3)) * out_row)
-    return low, high
+    out_row = geometry[0]
+    if starts[part] == starts[part + 2]:
+        return span
+    first = last = events[starts[part]]
+    for k in range(starts[part], starts[part + 2]):
+        first, last = min(first, events[k]), max(last, events[k])
+    low = at(table, 4 * first) // out_row
+    high = at(table, 4 * last) // out_row + at(table, 4 * last + 3)
+    return min(span[0], low * out_row), max(span[1], high * out_row)
 
 
 @compiled
-def fire(v, high, low, count, table, span, events, k, back):
+def find(v, high, low, span, found):
+    """List the blocks of 64 neurons in ``span`` in which any fires: (start, up, down) rows of ``found``; returns how many.
+
+    No branch depends on a spike: mispredicted ones would cost more than everything else here.
+    """
+    m = 0
+    for block in range(span[0] & -LANES, span[1], LANES):
+        up, down = spike_masks(v, high, low, block)
+        found[m, 0], found[m, 1], found[m, 2] = np.uint64(block), up, down
+        m += np.int64((up | down) != 0)
+    return m
+
+
+@compiled
+def fire(v, high, low, count, table, span, events, k, back, found):
     """Let every neuron in ``span`` fire at most once: sites of new spikes to events[k:], those taken back to ``back``.
 
     Returns (new k, how many in ``back``, the span in which neurons fired, the largest count).
@@ -83,35 +96,27 @@ def fire(v, high, low, count, table, span, events, k, back):
     channels = table.shape[1]
     multiplier = np.int64(-(-(1 << MAGIC_SHIFT) // channels))
     largest, taken = np.int64(0), 0
-    first, last = len(v), 0
-    for block in range(span[0] & -LANES, span[1], LANES):
-        up, down = spike_masks(v, high, low, block)
-        if (up | down) == 0:
-            continue
-        first = min(first, block)
-        last = block + LANES
-        while up:
-            site = block + trailing_zeros(up)
-            up &= up - np.uint64(1)
-            n = at(count, site) + 1
+    blocks = find(v, high, low, span, found)
+    if blocks == 0:
+        return k, taken, (len(v), 0), largest
+    for m in range(blocks):
+        block, up, bits = np.int64(found[m, 0]), found[m, 1], found[m, 1] | found[m, 2]
+        while bits:
+            lane = trailing_zeros(bits)
+            bits &= bits - np.uint64(1)
+            rising = np.int64((up >> np.uint64(lane)) & np.uint64(1))
+            site = block + lane
+            n = at(count, site) + 2 * rising - 1
             channel = site - ((site * multiplier) >> MAGIC_SHIFT) * channels
             count[site] = n
-            low[site] = high[site]
+            low[site] = table[n, channel]
             high[site] = table[n + 1, channel]
             largest = max(largest, n)
             events[k] = site
-            k += 1
-        while down:
-            site = block + trailing_zeros(down)
-            down &= down - np.uint64(1)
-            n = at(count, site) - 1
-            channel = site - ((site * multiplier) >> MAGIC_SHIFT) * channels
-            count[site] = n
-            high[site] = low[site]
-            low[site] = table[n, channel]
             back[taken] = site
-            taken += 1
-    return k, taken, (first, last), largest
+            k += rising
+            taken += 1 - rising
+    return k, taken, (np.int64(found[0, 0]), np.int64(found[blocks - 1, 0]) + LANES), largest
 
 
 @compiled
@@ -131,14 +136,14 @@ def forget(v, high, low, count, rest, never, span, events, start, stop):
 
 
 @compiled
-def hidden_layer(images, num_steps, scatter, dense, table, rest, state, count, back, given, spikes, counts):
+def hidden_layer(images, num_steps, scatter, dense, table, rest, state, count, back, found, given, spikes, counts):
     """All steps of one layer with neurons, image by image; returns the largest count and the most spikes in a step.
 
     scatter  (table, weight, geometry) of ``layout.Scatter``
     dense    (limit: spikes in a step above which its windows are visited instead, kind: 0 int16 or 1 bits,
              tables (taps, weight, geometry, where) and work space of both kinds)
     table    thresholds [max_count + 2, C]; rest: those of silent neurons, one per site
-    state    [3, M]: membranes, upper and lower thresholds; count int8 [M], back int32 [M]: work space
+    state    [3, M]: membranes, upper and lower thresholds; count int8 [M], back int32 [M], found uint64 [M / 64, 3]
     given    the spikes of the layer before; spikes: of this one, written here
     counts   int8 [N, neurons], or empty: final counts
     """
@@ -170,7 +175,7 @@ def hidden_layer(images, num_steps, scatter, dense, table, rest, state, count, b
                     charge_bits(v, given, part, bits, bits_work)
             whole = (min(whole[0], span[0]), max(whole[1], span[1]))
             starts[part] = k
-            k, taken, span, reached = fire(v, high, low, count, table, span, events, k, back)
+            k, taken, span, reached = fire(v, high, low, count, table, span, events, k, back, found)
             starts[part + 1] = k
             k = copy(back, taken, events, k)
             largest, busiest = max(largest, reached), max(busiest, k - starts[part])

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from spikelet.integer.kernels_events import compiled, copy
+from spikelet.integer.kernels_events import compiled
 from spikelet.integer.kernels_windows import row_sums
 from spikelet.integer.layout import MAGIC_SHIFT
 from spikelet.integer.vector import LANES, reach_mask, trailing_zeros
@@ -50,10 +50,8 @@ def columns_reached(y, extent, geometry, everything):
 
 @compiled
 def row_levels(v, y, first, last, levels, thresholds, geometry, lists, sizes):
-    """Append to list m the sites of output row ``y`` whose membrane reaches thresholds[m], m < ``levels``."""
-    channels, width, real = geometry[8], geometry[7], geometry[10]
-    multiplier = np.int64(-(-(1 << MAGIC_SHIFT) // channels))
-    start = y * width * real
+    """Append to list m, for each block of 64 neurons of output row ``y``: (its start, who reaches thresholds[m])."""
+    channels, width = geometry[8], geometry[7]
     end = last * channels
     for block in range(first * channels, end, LANES):
         mask = ~np.uint64(0)
@@ -61,18 +59,28 @@ def row_levels(v, y, first, last, levels, thresholds, geometry, lists, sizes):
             mask = ~np.uint64(0) >> np.uint64(LANES - (end - block))
         for m in range(levels):
             mask &= reach_mask(v, block, thresholds[m], block)
+            k = sizes[m]
+            lists[m, k, 0], lists[m, k, 1] = np.uint64(y * width * channels + block), mask
+            sizes[m] = k + np.int64(mask != 0)
             if mask == 0:
                 break
-            bits, k = mask, sizes[m]
-            while bits:
-                site = block + trailing_zeros(bits)
-                bits &= bits - np.uint64(1)
-                if real != channels:
-                    position = (site * multiplier) >> MAGIC_SHIFT
-                    site -= position * (channels - real)
-                lists[m, k] = start + site
-                k += 1
-            sizes[m] = k
+
+
+@compiled
+def expand(found, blocks, events, k, geometry):
+    """Append the sites in ``found`` [blocks, 2] to events[k:]; returns the new k."""
+    channels, real = geometry[8], geometry[10]
+    multiplier = np.int64(-(-(1 << MAGIC_SHIFT) // channels))
+    for m in range(blocks):
+        start, bits = np.int64(found[m, 0]), found[m, 1]
+        while bits:
+            site = start + trailing_zeros(bits)
+            bits &= bits - np.uint64(1)
+            if real != channels:
+                site -= ((site * multiplier) >> MAGIC_SHIFT) * (channels - real)
+            events[k] = site
+            k += 1
+    return k
 
 
 @compiled
@@ -82,7 +90,7 @@ def image_layer(images, num_steps, tables, thresholds, everything, work, spikes,
     tables      (taps, weight, geometry, where) of ``layout.Windows``
     thresholds  int32 [levels, row] of ``layout.row_thresholds``
     everything  whether a neuron may fire on an empty image
-    work        (plane, extent, v, lists [levels, neurons], sizes)
+    work        (plane, extent, v, lists uint64 [levels, blocks, 2], sizes)
     """
     taps, weight, geometry, _ = tables
     plane, extent, v, lists, sizes = work
@@ -103,15 +111,12 @@ def image_layer(images, num_steps, tables, thresholds, everything, work, spikes,
         for t in range(num_steps):
             part = 2 * (n * num_steps + t)
             starts[part] = k
-            if t < levels:
-                size = sizes[t]
-                k = copy(lists[t], size, events, k)
-                busiest = max(busiest, size)
-                if size:
-                    largest = max(largest, t + 1)
+            if t < levels and sizes[t]:
+                k = expand(lists[t], sizes[t], events, k, geometry)
+                largest, busiest = max(largest, t + 1), max(busiest, k - starts[part])
                 if len(counts):
-                    for j in range(size):
-                        counts[n, lists[t, j]] += 1
+                    for j in range(starts[part], k):
+                        counts[n, events[j]] += 1
             starts[part + 1] = k
     starts[2 * images * num_steps] = k
     return largest, busiest

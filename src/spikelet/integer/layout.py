@@ -50,8 +50,7 @@ class Scatter:
     table     int32, flat [H * W * C_in, 4]: first output, first weight, length of a run, rows
     weight    int8, flat [C_in, kh, kw, C_out / groups] with the taps regrouped
     geometry  int64: outputs per output row, weights per kernel row, 0 (with groups: C_out / groups, and the length of a
-              run counts taps), C_out, total outputs,
-              whether each part of the spikes comes sorted by site
+              run counts taps), C_out, total outputs
     """
 
     table: np.ndarray
@@ -59,7 +58,7 @@ class Scatter:
     geometry: np.ndarray
 
 
-def scatter(node: Conv, source: Shape, shape: Shape, ordered: bool) -> Scatter:
+def scatter(node: Conv, source: Shape, shape: Shape) -> Scatter:
     """Tables for ``node`` with input ``source`` and output ``shape``, both (C, H, W)."""
     channels_in, height, width = source
     channels, out_height, out_width = shape
@@ -77,7 +76,7 @@ def scatter(node: Conv, source: Shape, shape: Shape, ordered: bool) -> Scatter:
     table[(table[..., 2:] == 0).any(axis=-1)] = 0, 0, 0, out_height  # reaches nothing: empty runs, any row
     per_group = node.weight.reshape(node.groups, part, -1, kh, kw)[:, :, :, row_order][..., column_order]
     neurons = channels * out_height * out_width
-    geometry = [out_width * channels, kw * part, 0 if node.groups == 1 else part, channels, neurons, ordered]
+    geometry = [out_width * channels, kw * part, 0 if node.groups == 1 else part, channels, neurons]
     return Scatter(
         padded(table.ravel().astype(np.int32)),
         padded(per_group.transpose(0, 2, 3, 4, 1).ravel()),
@@ -146,7 +145,9 @@ def _window_geometry(node: Conv, source: Shape, shape: Shape, elements: int) -> 
     kernel, wide = node.weight.shape[2:], -(-shape[0] // 32) * 32
     row = (source[2] + 2 * node.padding[1]) * elements
     geometry = [*node.padding, row, *kernel, *node.stride, shape[2], wide, elements, shape[0], shape[1]]
-    return np.array(geometry, np.int64), (source[1] + 2 * node.padding[0]) * row + 4 * node.stride[1] * elements + PADDING
+    return np.array(geometry, np.int64), (source[1] + 2 * node.padding[0]) * row + 4 * node.stride[
+        1
+    ] * elements + PADDING
 
 
 def row_thresholds(neuron: Neuron, width: int, wide: int) -> np.ndarray:

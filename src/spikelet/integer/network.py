@@ -222,7 +222,7 @@ class IntegerNetwork:
         images = np.asarray(images)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != self.input_shape:
             raise SpikeletError(f"images: expected {expected}, got {images.dtype} {list(images.shape)}")
-        return images
+        return np.require(images, requirements=["C", "W"])
 
     def _compiled(self) -> Engine:
         with self._lock:

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from spikelet.integer.network import IntegerNetwork
 
 
-def run(network: IntegerNetwork, images: np.ndarray, num_steps: int, record: bool = False, counts: bool = False) -> Record:
+def run(
+    network: IntegerNetwork, images: np.ndarray, num_steps: int, record: bool = False, counts: bool = False
+) -> Record:
     """Walk ``num_steps`` steps, step by step, layer by layer. See ``IntegerNetwork.run``."""
     layers, nodes = network.layers, network.nodes
     membranes = {i: np.zeros((len(images), *network.shapes[i]), np.int64) for i in layers}

@@ -26,7 +26,7 @@ from spikelet.integer.layout import (
     windows,
 )
 from spikelet.integer.network import IMAGE, Add, Conv, MaxPool, SumPool
-from spikelet.integer.vector import PADDING
+from spikelet.integer.vector import LANES
 
 if TYPE_CHECKING:
     from spikelet.integer.network import IntegerNetwork
@@ -45,10 +45,14 @@ class Spikes:
 
 
 class Work:
-    """One thread's buffers, kept between calls, and the chunk it works on."""
+    """One thread's buffers, kept between calls, and the chunk it works on.
+
+    ``prepared`` keeps what stages hand to their kernels, by stage and chunk size, for as long as no buffer moves.
+    """
 
     def __init__(self) -> None:
         self.buffers: dict[Any, np.ndarray] = {}
+        self.prepared: dict[Any, tuple] = {}
 
     def begin(self, images: int, num_steps: int, pixels: np.ndarray, offset: int, backend: str) -> None:
         self.images, self.num_steps, self.pixels, self.offset, self.backend = images, num_steps, pixels, offset, backend
@@ -58,6 +62,7 @@ class Work:
         found = self.buffers.get(key)
         if found is None or len(found) < size:
             found = self.buffers[key] = aligned(size, dtype)
+            self.prepared.clear()
         return found
 
     def zeros(self, key: Any, size: int, dtype: type) -> np.ndarray:
@@ -72,7 +77,7 @@ class Work:
         """Event and start buffers for the output of ``stage``, large enough for every neuron to fire at every step."""
         slots = self.images * self.num_steps
         starts = self.buffer((stage.index, "starts"), 2 * slots + 1, np.int64)
-        return self.buffer((stage.index, "events"), slots * stage.capacity, np.int32), starts
+        return self.buffer((stage.index, "events"), slots * stage.capacity + 1, np.int32), starts
 
 
 class Stage:
@@ -102,29 +107,35 @@ class ImageStage(Stage):
         self.rows = source[1] + 2 * node.padding[0]
 
     def run(self, work, outputs, counts, logits):
+        key = self.index, work.images, work.num_steps
+        if key not in work.prepared:
+            work.prepared[key] = self._arguments(work)
+        arguments = work.prepared[key]
+        found = image_layer(work.images, work.num_steps, *arguments, counts, work.pixels, work.offset)
+        return Spikes(*arguments[-1], *found)
+
+    def _arguments(self, work: Work) -> tuple:
         levels = min(work.num_steps, len(self.thresholds))
+        blocks = self.shape[1] * (self.windows.line // LANES + 1)
         space = (
             work.zeros((self.index, "plane"), self.windows.plane, np.int16),
             work.buffer("extent", 2 * self.rows, np.int64)[: 2 * self.rows].reshape(-1, 2),
             work.buffer("line", self.windows.line, np.int32),
-            work.buffer("lists", levels * self.sites, np.int32)[: levels * self.sites].reshape(levels, -1),
+            work.buffer("lists", levels * blocks * 2, np.uint64)[: levels * blocks * 2].reshape(levels, blocks, 2),
             work.buffer("sizes", levels, np.int64),
         )
-        spikes = work.spikes(self)
-        arguments = _tables(self.windows), self.thresholds, self.spontaneous, space, spikes, counts
-        found = image_layer(work.images, work.num_steps, *arguments, work.pixels, work.offset)
-        return Spikes(*spikes, *found)
+        return _tables(self.windows), self.thresholds, self.spontaneous, space, work.spikes(self)
 
 
 class HiddenStage(Stage):
     """A convolution of spikes, with neurons. ``single``: no site sends it more than one spike in a step."""
 
-    def __init__(self, index: int, node: Conv, source, shape, row: int, bound: int, single: bool, ordered: bool) -> None:
+    def __init__(self, index: int, node: Conv, source, shape, row: int, bound: int, single: bool) -> None:
         super().__init__(index, source, shape)
         assert node.neuron is not None
         self.capacity, self.row, self.bound, self.node = self.sites, row, bound, node
         self.reach = int(np.abs(node.weight.astype(np.int64)).sum(axis=(1, 2, 3)).max())
-        spread = scatter(node, source, shape, ordered)
+        spread = scatter(node, source, shape)
         self.scatter = spread.table, spread.weight, spread.geometry
         self.bits = single and node.groups == 1 and int(np.abs(node.weight).max()) <= 1
         self.limits = break_even(node, source, shape)
@@ -133,16 +144,30 @@ class HiddenStage(Stage):
 
     def run(self, work, outputs, counts, logits):
         given = outputs[self.node.source]
-        dtype = np.int16 if min(self.bound, self.reach * given.largest) <= NARROW else np.int32
+        narrow = self.bound <= NARROW or self.reach * given.largest <= NARROW
+        busy = given.busiest > self.limit(work.backend)
+        key = self.index, work.images, work.num_steps, narrow, busy, work.backend
+        if key not in work.prepared:
+            work.prepared[key] = self._arguments(work, given, np.int16 if narrow else np.int32, busy)
+        arguments = work.prepared[key]
+        return Spikes(*arguments[-1], *hidden_layer(work.images, work.num_steps, *arguments, counts))
+
+    def limit(self, backend: str) -> int:
+        """The most spikes in a step that are worked off as events."""
+        if backend == "events" or self.node.groups > 1:
+            return NEVER
+        return self.limits[self.bits] if backend == "auto" else 0
+
+    def _arguments(self, work: Work, given: Spikes, dtype: type, busy: bool) -> tuple:
         table, resting = self.thresholds(dtype)
         size = len(resting)
         state = work.buffer(("state", dtype), 3 * size, dtype)[: 3 * size].reshape(3, size)
         count = work.buffer("count", size, np.int8)[:size]
         back = work.buffer("back", size, np.int32)
-        dense = self.dense(work, given.busiest)
-        spikes = work.spikes(self)
-        arguments = self.scatter, dense, table, resting, state, count, back, (given.events, given.starts), spikes, counts
-        return Spikes(*spikes, *hidden_layer(work.images, work.num_steps, *arguments))
+        found = work.buffer("found", 3 * size // LANES, np.uint64)[: 3 * (size // LANES)].reshape(-1, 3)
+        dense = self._dense(work) if busy else (NEVER, 0, NO_TABLES, NO_WORK, NO_WORD_TABLES, NO_WORD_WORK)
+        space = state, count, back, found
+        return self.scatter, dense, table, resting, *space, (given.events, given.starts), work.spikes(self)
 
     def thresholds(self, dtype: type) -> tuple[np.ndarray, np.ndarray]:
         """The thresholds of every count, and those of silent neurons, one per site."""
@@ -152,32 +177,29 @@ class HiddenStage(Stage):
             self._thresholds[dtype] = table, rest(table, self.shape[1] * self.shape[2])
         return self._thresholds[dtype]
 
-    def dense(self, work: Work, busiest: int) -> tuple:
-        """What ``hidden_layer`` needs to visit windows in steps with more spikes than the limit, if there are any."""
-        bits = self.bits and work.backend != "dense"
-        limit = self.limits[bits] if work.backend == "auto" else 0
-        values, values_work, words, words_work = NO_TABLES, (NO_VALUES, NO_LINE), NO_WORD_TABLES, (NO_PLANES, NO_LINE)
-        if work.backend == "events" or self.node.groups > 1 or busiest <= limit:
-            return NEVER, 0, values, values_work, words, words_work
+    def _dense(self, work: Work) -> tuple:
+        """What ``hidden_layer`` needs to visit windows in steps with more spikes than the limit."""
+        limit, bits = self.limit(work.backend), self.bits and work.backend != "dense"
         if bits not in self._windows:
             self._windows[bits] = (bit_windows if bits else windows)(self.node, self.source, self.shape)
         tables = self._windows[bits]
         line = work.buffer("line", tables.line, np.int32)
         if bits:
-            plane = work.zeros((self.index, "planes"), 2 * tables.plane, np.uint64)
-            return limit, 1, values, values_work, _tables(tables), (plane.reshape(2, -1), line)
+            planes = work.zeros((self.index, "planes"), 2 * tables.plane, np.uint64)[: 2 * tables.plane].reshape(2, -1)
+            return limit, 1, NO_TABLES, NO_WORK, _tables(tables), (planes, line)
         plane = work.zeros((self.index, "plane"), tables.plane, np.int16)
-        return limit, 0, _tables(tables), (plane, line), words, words_work
+        return limit, 0, _tables(tables), (plane, line), NO_WORD_TABLES, NO_WORD_WORK
 
 
 # What things cost, in picoseconds, on an AMD EPYC (Zen 4): only their ratios matter.
 SPIKE, VECTOR, PLACE = 5000, 850, 2000  # a spike, each 32 additions that it causes; setting and clearing it in a plane
 WINDOW, PAIR, WORD = 27000, 620, 5500  # 32 outputs of a window, each pair of its int16 values, each word of its bits
-NEVER = np.iinfo(np.int64).max
+NEVER = int(np.iinfo(np.int64).max)
 NO_VALUES, NO_LINE, NO_PLANES = (np.empty(0, t) for t in (np.int16, np.int32, np.uint64))
 NO_PLANES = NO_PLANES.reshape(2, 0)
 NO_TABLES = NO_LINE, NO_VALUES, np.empty(0, np.int64), NO_LINE
 NO_WORD_TABLES = NO_LINE, NO_PLANES[0], np.empty(0, np.int64), NO_LINE
+NO_WORK, NO_WORD_WORK = (NO_VALUES, NO_LINE), (NO_PLANES, NO_LINE)
 
 
 def break_even(node: Conv, source: Shape, shape: Shape) -> tuple[int, int]:
@@ -197,9 +219,9 @@ class ReadoutStage(Stage):
     def __init__(self, index: int, node: Conv, source, shape) -> None:
         super().__init__(index, source, shape)
         self.before = node.source
-        spread = scatter(node, source, shape, False)
+        spread = scatter(node, source, shape)
         self.scatter = spread.table, spread.weight, spread.geometry
-        self.bias = node.bias if node.bias is not None else np.zeros(len(node.weight), np.int32)
+        self.bias = node.bias.copy() if node.bias is not None else np.zeros(len(node.weight), np.int32)
 
     def run(self, work, outputs, counts, logits):
         given = outputs[self.before]
@@ -287,5 +309,5 @@ def build_stages(network: IntegerNetwork) -> list[Stage]:
         elif node.source == IMAGE:
             stages.append(ImageStage(i, node, source, shape, rows[i]))
         else:
-            stages.append(HiddenStage(i, node, source, shape, rows[i], bound, single[node.source], isinstance(network.nodes[node.source], Conv)))
+            stages.append(HiddenStage(i, node, source, shape, rows[i], bound, single[node.source]))
     return stages

@@ -28,7 +28,7 @@ class LIF(Neuron):
 
     >>> x = torch.full((4, 1), 0.7)
     >>> LIF(beta=0.5, v_threshold=1.0)(x).flatten().tolist()
-    [0.0, 1.0, 0.0, 0.0]
+    [0.0, 1.0, 0.0, 1.0]
     """
 
     def __init__(

@@ -117,7 +117,7 @@ def keys() -> list[str]:
 
     def walk(node: DictConfig, prefix: str) -> list[str]:
         names: list[str] = []
-        for key in node:
+        for key in map(str, node):
             child = OmegaConf.is_dict(node._get_node(key)) and node[key]
             names += walk(child, f"{prefix}{key}.") if child else [f"{prefix}{key}"]
         return names

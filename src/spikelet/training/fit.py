@@ -76,7 +76,9 @@ def _checkpoint(run_dir: Path | None, resume: bool) -> Path | None:
     try:
         torch.load(path, map_location="cpu", weights_only=True)["loops"]
     except Exception as error:
-        raise FormatError(f"resume: {path} is no checkpoint ({type(error).__name__}); remove it to start anew") from error
+        raise FormatError(
+            f"resume: {path} is no checkpoint ({type(error).__name__}); remove it to start anew"
+        ) from error
     return path
 
 

@@ -14,7 +14,7 @@ class TrainSettings:
     """Budget, optimizer and loss of one run.
 
     lr                    peak learning rate
-    schedule              one_cycle (up in 25 %, cosine to 0), cosine, milestones (x lr_factor at those epochs), constant
+    schedule              one_cycle (up in 25 %, cosine to 0), cosine, milestones (x lr_factor there), constant
     label_smoothing       0 to 1
     operation_cost        weight of the loss term "synaptic operations per sample, in millions"
     operation_cost_ramp   epochs over which that weight grows linearly from 0

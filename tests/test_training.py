@@ -1,0 +1,81 @@
+"""The training loop: schedules, checkpoints, resuming, and that it learns."""
+
+import csv
+
+import pytest
+import torch
+
+from spikelet import FormatError, SpikeletError, TrainSettings, build, fit, load_network
+from spikelet.datasets import DATASETS, loader
+from spikelet.networks import Network
+
+NOTATION = "8C3-P2-FC10"
+
+
+def train(run_dir=None, epochs: int = 2, resume: bool = False, **options) -> Network:
+    torch.manual_seed(1)
+    data = DATASETS["digits"](split="train")
+    settings = TrainSettings(num_epochs=4, lr=0.01, batch_size=64, operation_cost=0.1, **options)
+    network = build(NOTATION, (1, 8, 8))
+    flip = lambda x, g: x + torch.rand(x.shape, generator=g)  # noqa: E731
+    stop = {"max_epochs": epochs, "enable_progress_bar": False}
+    batches = loader(data, 64, shuffle=True, seed=1)
+    return fit(network, batches, None, settings, augment=flip, run_dir=run_dir, resume=resume, trainer=stop)
+
+
+def weights(network: Network) -> torch.Tensor:
+    return torch.cat([p.flatten().double() for p in network.state_dict().values()])
+
+
+def test_it_learns_and_repeats(tmp_path) -> None:
+    first, second = train(epochs=4), train(epochs=4)
+    assert torch.equal(weights(first), weights(second))
+    test = DATASETS["digits"](split="test")
+    with torch.no_grad():
+        accuracy = (first(test.images).argmax(1) == test.labels).float().mean()
+    assert accuracy > 0.85
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_resumed_equals_uninterrupted(tmp_path, optimizer: str) -> None:
+    whole = train(tmp_path / "whole", epochs=4, optimizer=optimizer)
+    train(tmp_path / "parts", epochs=2, optimizer=optimizer)
+    parts = train(tmp_path / "parts", epochs=4, resume=True, optimizer=optimizer)
+    assert torch.equal(weights(whole), weights(parts))
+    read = load_network(tmp_path / "parts" / "checkpoints" / "last.ckpt")
+    assert torch.equal(weights(read), weights(parts))
+    with (tmp_path / "parts" / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["0", "1", "2", "3"]
+    assert {"train_loss", "train_accuracy", "train_operations", "lr"} <= rows[0].keys()
+
+
+def test_bf16_runs() -> None:
+    assert weights(train(epochs=1, precision="bf16-mixed")).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("optimizer", "lion"), ("schedule", "none"), ("num_epochs", 0), ("lr", -1.0), ("operation_cost", -0.1)],
+)
+def test_bad_settings_name_the_key(key: str, value) -> None:
+    with pytest.raises(SpikeletError, match=f"train.{key}: expected"):
+        TrainSettings(**{key: value}).check()
+
+
+def test_schedules_start_and_end() -> None:
+    one_cycle = TrainSettings(num_epochs=4, schedule="one_cycle")
+    curve = [one_cycle.lr_scale(step, 10) for step in range(41)]
+    assert max(curve) == pytest.approx(1) and curve[0] < 0.05 and curve[-1] == pytest.approx(0, abs=1e-9)
+    milestones = TrainSettings(schedule="milestones", milestones=[2, 3], lr_factor=0.1)
+    assert [round(milestones.lr_scale(s, 10), 4) for s in (0, 19, 20, 30)] == [1, 1, 0.1, 0.01]
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04" + bytes(100)])
+def test_a_checkpoint_that_is_none(tmp_path, content: bytes) -> None:
+    path = tmp_path / "last.ckpt"
+    path.write_bytes(content)
+    with pytest.raises(FormatError, match=r"last\.ckpt"):
+        load_network(path)
+    with pytest.raises(FormatError, match="no such file"):
+        load_network(tmp_path / "nothing.ckpt")
