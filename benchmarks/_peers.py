@@ -6,6 +6,7 @@ two memory formats. A library is imported only when its peer is built.
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -75,6 +76,7 @@ def int8_ann(network: IntegerNetwork, num_steps: int, threads: int) -> dict[str,
     except ImportError as error:
         raise Missing(str(error)) from None
     onnxruntime.set_default_logger_severity(3)
+    logging.getLogger().setLevel(logging.ERROR)  # its advice on how to quantize, at every call
     return {form.name: _int8_session(network, form, threads) for form in (QuantFormat.QDQ, QuantFormat.QOperator)}
 
 

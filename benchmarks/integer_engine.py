@@ -25,7 +25,7 @@ from spikelet.integer import Conv, IntegerNetwork, Neuron, Record, load
 from spikelet.integer.reference import conv, settled_count
 
 SHIPPED = Path(__file__).parents[1] / "src" / "spikelet" / "models" / "mnist-lenet.safetensors"
-LAYERS = [(32, 5, 1, 1000), (32, 2, 2, 150), (64, 5, 1, 450), (64, 2, 2, 100), (1000, 4, 1, 250)]  # channels ... active
+LAYERS = [(32, 5, 1, 900), (32, 2, 2, 60), (64, 5, 1, 450), (64, 2, 2, 50), (1000, 4, 1, 200)]  # channels ... active
 ENGINE = "integer engine, spikelet"
 
 

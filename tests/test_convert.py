@@ -73,7 +73,7 @@ def test_integer_ann_equals_the_float_ann(notation: str, k: int) -> None:
 
 @pytest.mark.parametrize("notation", NOTATIONS)
 def test_float_spiking_network_settles_too(notation: str) -> None:
-    network = random_network(notation, seed=3, weights="float", first="parity", last="parity", k=1)
+    network = random_network(notation, seed=3, weights="float", first="parity", last="parity", k=1, first_levels=None)
     spiking = to_spiking(network)
     loader = [(images(), torch.zeros(6, dtype=torch.int64))]
     agreement = check_equivalence(network, spiking, loader, num_steps=300)
@@ -84,10 +84,9 @@ def test_float_spiking_network_settles_too(notation: str) -> None:
 @pytest.mark.parametrize("notation", NOTATIONS)
 def test_both_engines_spike_alike(notation: str) -> None:
     """The float simulation of an integer network's own weights fires the same spikes at the same steps."""
-    network = random_network(notation, seed=5, k=1).double()
-    ours, theirs = (c.run(images() if c is not None else None, 12, record=True) for c in (to_spiking(network),) * 2)
+    network = random_network(notation, seed=5, k=1, first_levels=None).double()
+    ours = to_spiking(network).run(images(), 12, record=True)
     integer = to_integer(network).run(images().numpy(), 12, record=True)
-    assert np.array_equal(ours.positive, theirs.positive)
     for name in ("positive", "negative", "synaptic_operations", "effective_operations"):
         a, b = getattr(ours, name), getattr(integer, name)
         assert abs(a.sum() - b.sum()) <= 0.02 * max(1, a.sum()), name
@@ -111,14 +110,14 @@ def test_relu_is_refused_by_layer() -> None:
 
 def test_unknown_operation_is_refused_by_layer() -> None:
     network = build("4C3-FC3", (1, 9, 9))
-    network.layers.insert(1, nn.Sigmoid())
-    with pytest.raises(ConversionError, match="Sigmoid has no spiking form"):
+    network.layers.add_module("odd", nn.Sigmoid())
+    with pytest.raises(ConversionError, match="layer odd: a Sigmoid has no spiking form"):
         fold(network)
 
 
 def test_overflow_is_refused() -> None:
     network = random_network("4C3-40C3-FC3", seed=1, weights="uniform8", first_levels=None)
-    with pytest.raises(ConversionError, match=r"layer 40C3: with fraction_bits=16 .* beyond int32"):
+    with pytest.raises(ConversionError, match=r"layer 4C3: with fraction_bits=16 .* beyond int32"):
         to_integer(network, fraction_bits=16)
     assert to_integer(network, fraction_bits=4).run(images().numpy(), 2) is not None
 

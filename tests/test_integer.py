@@ -51,11 +51,13 @@ class Builder:
             kernel, padding = (3, 3), (1, 1)
         elif not readout:
             padding = self.pair(0, 1)
-            kernel = tuple(int(self.rng.integers(1, min(4, n + 2 * p) + 1)) for n, p in zip((h, w), padding, strict=True))
+            most = [min(4, n + 2 * p) for n, p in zip((h, w), padding, strict=True)]
+            kernel = tuple(int(self.rng.integers(1, m + 1)) for m in most)
             stride = self.pair(1, 3)
         bits = self.pick(2, 8)
         largest = 1 if bits == 2 else 127
-        weight = self.rng.integers(-largest - (bits == 8), largest + 1, (channels, c // groups, *kernel)).astype(np.int8)
+        lowest, shape = -largest - (bits == 8), (channels, c // groups, *kernel)
+        weight = self.rng.integers(lowest, largest + 1, shape).astype(np.int8)
         neuron = None if readout else self.neuron(channels, (200 if source < 0 else 3) * (1 + largest // 2))
         bias = self.rng.integers(-99, 99, channels).astype(np.int32) if readout and self.pick(True, False) else None
         self.nodes.append(Conv(f"conv{len(self.nodes)}", source, weight, stride, padding, groups, bits, neuron, bias))
@@ -314,7 +316,7 @@ INVALID = [
     ([conv(weight=np.ones((2, 1, 3, 3), np.int64)), READOUT], "hidden: weight must be int8"),
     ([conv(weight=np.ones((2, 3, 3, 3), np.int8)), READOUT], "hidden: weight expects 3 input channels"),
     ([conv(weight=WIDE), READOUT], "hidden: 2-bit weights"),
-    ([conv(weight=np.ones((2, 1, 9, 9), np.int8)), READOUT], "hidden: kernel .* does not fit"),
+    ([conv(weight=np.ones((2, 1, 9, 9), np.int8)), READOUT], r"hidden: kernel .* does not fit"),
     ([conv(stride=(0, 1)), READOUT], "hidden: stride"),
     ([conv(bits=4), READOUT], "hidden: bits"),
     ([conv(groups=2), READOUT], "hidden: groups"),
@@ -344,7 +346,7 @@ def test_a_membrane_that_could_overflow_is_refused():
         return IntegerNetwork([conv(weight=WIDE, bits=8, neuron=neuron), READOUT], (1, 6, 6))
 
     assert network(12).describe()[0]["max_potential"] == 9 * 127 * 255 << 12
-    with pytest.raises(ConversionError, match="hidden: .* beyond int32"):
+    with pytest.raises(ConversionError, match=r"hidden: .* beyond int32"):
         network(13)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from spikelet.errors import ConversionError, SpikeletError
-from spikelet.integer import Add, Conv, IntegerNetwork, MaxPool, Neuron, SumPool
+from spikelet.integer import Add, Conv, IntegerNetwork, MaxPool, Neuron, Record, SumPool
 from spikelet.networks import Block, Network, Residual
 from spikelet.quantizers import Levels, weight_quantizer
 from spikelet.spiking import FloatNode, Folded, SpikingNetwork, sum_pool
@@ -61,7 +61,7 @@ def _fold_block(name: str, source: int, block: Block) -> Folded:
     weight = op.weight.double()
     unit = block.input_unit
     if quantizer is not None:
-        latent = op.parametrizations.weight.original  # type: ignore[union-attr]
+        latent: Tensor = op.parametrizations.weight.original  # type: ignore[assignment,union-attr]
         weight = quantizer.codes(latent).double()
         unit *= float(quantizer.scale(latent))
     bias = op.bias.double() if op.bias is not None else weight.new_zeros(weight.shape[0])
@@ -76,7 +76,7 @@ def _fold_block(name: str, source: int, block: Block) -> Folded:
         return Folded(name, source, weight, stride, padding, groups, bits, unit, bias=bias / unit)
     if not isinstance(block.activation, Levels):
         kind = type(block.activation).__name__
-        raise ConversionError(f"layer {name}: its activation {kind} has no spike count; train with model.k = 0, 1 or 2")
+        raise ConversionError(f"layer {name}: its activation {kind} has no spike count; train with model.k=0, 1 or 2")
     weight, first, step = _thresholds(block.norm, block.activation, weight, bias, unit)
     count = block.activation.max_count
     return Folded(name, source, weight, stride, padding, groups, bits, unit, first, step, count)
@@ -144,7 +144,7 @@ def _peak(node: SumPool | MaxPool | Add, peaks: list[int]) -> int:
 def _integer_layer(node: Folded, peak: int, fraction_bits: int | None) -> Conv:
     if node.bits is None:
         raise ConversionError(
-            f"layer {node.name}: its weights are float; train it with integer weights (model.weights=ternary or uniform8, "
+            f"layer {node.name}: its weights are float; train with integer weights (model.weights=ternary or uniform8, "
             "model.first=integer, model.last=integer) or convert to a float spiking network"
         )
     weight = node.weight.to(torch.int8).numpy()
@@ -166,7 +166,7 @@ def _integer_layer(node: Folded, peak: int, fraction_bits: int | None) -> Conv:
     if step.min() < 1:
         c = int(step.argmin())
         raise ConversionError(
-            f"layer {node.name}: the thresholds of channel {c} lie closer than 1/2^{bits} accumulator; raise fraction_bits"
+            f"layer {node.name}: thresholds of channel {c} lie closer than 1/2^{bits} accumulator; raise fraction_bits"
         )
     raise ConversionError(
         f"layer {node.name}: with fraction_bits={bits} a membrane or threshold may reach {widest}, beyond int32; "
@@ -199,7 +199,7 @@ def settled_counts(converted: IntegerNetwork | SpikingNetwork, images: Tensor) -
     """The counts at which the spikes of every neuron must settle, and the logits: the quantized ANN in closed form.
 
     n = min(1 + floor((V - first) / step), max_count), or 0 below first. Computed by torch in exact arithmetic (float64
-    holds every accumulator), so nothing is shared with the engine. Returns ([N, C, H, W] per layer, logits [N, classes]).
+    holds every accumulator), so nothing is shared with the engine. Returns ([N, C, H, W] per layer, logits [N, C]).
     """
     outputs: list[Tensor] = []
     counts: list[Tensor] = []
@@ -228,15 +228,12 @@ def _has_neuron(node: Conv | Folded) -> bool:
 def _count(node: Conv | Folded, current: Tensor) -> Tensor:
     if not _has_neuron(node):
         return current if node.bias is None else current + torch.as_tensor(node.bias).double().reshape(-1, 1, 1)
+    neuron = node.neuron if isinstance(node, Conv) else node
+    first, step = (torch.as_tensor(a).double().reshape(-1, 1, 1) for a in (neuron.first, neuron.step))  # type: ignore[union-attr]
     if isinstance(node, Conv):
-        assert node.neuron is not None
-        first, step, count = node.neuron.first, node.neuron.step, node.neuron.max_count
-        current = current * 2.0**node.neuron.fraction_bits
-    else:
-        first, step, count = node.first, node.step, node.max_count  # type: ignore[assignment]
-    first, step = (torch.as_tensor(a).double().reshape(-1, 1, 1) for a in (first, step))  # type: ignore[assignment]
+        current = current * 2.0**node.neuron.fraction_bits  # type: ignore[union-attr]
     n = ((current - first) / step).floor() + 1
-    return torch.where(current < first, 0.0, n.clamp(0, count))
+    return torch.where(current < first, torch.zeros_like(n), n.clamp(0, neuron.max_count))  # type: ignore[union-attr]
 
 
 def float_counts(network: Network, images: Tensor) -> tuple[list[Tensor], Tensor]:
@@ -265,21 +262,21 @@ def check_equivalence(
 ) -> dict:
     """Compare spiking network, integer ANN and float ANN over a data set, neuron by neuron.
 
-    Returns fractions from 0 to 1: ``snn_vs_integer_ann`` (counts after ``num_steps`` against the closed form; must be 1),
+    Returns fractions, 0 to 1: ``snn_vs_integer_ann`` (counts after ``num_steps`` against the closed form; must be 1),
     ``integer_vs_float_ann`` (closed form against the trained network's activations), ``answers`` (equal classes of the
-    settled spiking and the integer ANN), ``answers_float`` (of the settled spiking and the float ANN) and ``per_layer``.
+    settled spiking and the integer ANN), ``answers_float`` (settled spiking against float ANN) and ``per_layer``.
     """
     same: dict[str, np.ndarray] = {}
     answers = np.zeros(3, np.int64)
     for images, _ in loader:
-        run = converted.run(_array(converted, images), num_steps, counts=True, num_threads=num_threads)
+        run = run_images(converted, images, num_steps, counts=True, num_threads=num_threads)
         exact, exact_logits = settled_counts(converted, images)
         trained, logits = float_counts(network, images)
         for name, snn, ann, origin in zip(run.layers, run.counts or [], exact, trained, strict=True):
             ann_int = ann.to(torch.int16).reshape(len(images), -1)
             spiking = torch.from_numpy(np.asarray(snn)).reshape(len(images), -1)
             equal = [(spiking == ann_int).sum(), (ann_int == origin.reshape(len(images), -1)).sum(), ann_int.numel()]
-            same[name] = same.get(name, np.zeros(3, np.int64)) + np.array([int(e) for e in equal])
+            same[name] = same.get(name, np.zeros(3, np.int64)) + np.array([int(e) for e in equal])  # type: ignore[call-overload]
         answer = torch.from_numpy(run.logits.sum(0)).argmax(1)
         answers += (int((answer == exact_logits.argmax(1)).sum()), int((answer == logits.argmax(1)).sum()), len(images))
     total = np.sum([*same.values()], axis=0)
@@ -296,5 +293,8 @@ def check_equivalence(
     }
 
 
-def _array(converted: IntegerNetwork | SpikingNetwork, images: Tensor) -> np.ndarray | Tensor:
-    return images.numpy() if isinstance(converted, IntegerNetwork) else images
+def run_images(converted: IntegerNetwork | SpikingNetwork, images: Tensor, num_steps: int, **options) -> Record:
+    """``converted.run`` on a batch of torch images, whichever form the network has."""
+    if isinstance(converted, IntegerNetwork):
+        return converted.run(images.numpy(), num_steps, **options)
+    return converted.run(images, num_steps, **options)

@@ -1,4 +1,4 @@
-"""A network and a data set to a report: one dictionary, saved as one JSON file, from which tables and figures are made."""
+"""A network and a data set to a report: one dictionary, one JSON file, from which tables and figures are made."""
 
 import json
 import os
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from spikelet import metrics
-from spikelet.convert import settled_counts
+from spikelet.convert import run_images, settled_counts
 from spikelet.errors import SpikeletError
 from spikelet.integer import IntegerNetwork, Record
 from spikelet.metrics import HOROWITZ_45NM, EnergyTable
@@ -41,10 +41,10 @@ def evaluate(
 ) -> dict[str, Any]:
     """Run a converted network over a whole data set and report what it achieved and what that cost.
 
-    ``loader`` yields (images [N, C, H, W], labels [N]). ``network`` is the trained ANN beside it; without one, the ANN's
+    ``loader`` yields (images [N, C, H, W], labels [N]). ``network`` is the trained ANN; without one, the ANN's
     accuracy is that of the closed form. ``input_noise`` r multiplies each pixel by 1 + r * (U - 1/2), U uniform in
-    [0, 1), drawn from ``seed`` (work E). ``logs_dir`` gets the six published text files. Energy in joule per sample, by
-    ``energy``. The keys are those of ``report.json`` (docs/conventions.md).
+    [0, 1), drawn from ``seed`` (work E). ``logs_dir`` gets the six published text files. Energy in joule per sample.
+    The keys are those of ``report.json`` (docs/conventions.md).
     """
     if num_steps < 1:
         raise SpikeletError(f"num_steps: expected at least 1, got {num_steps}")
@@ -56,7 +56,7 @@ def evaluate(
     for images, labels in loader:
         images = add_noise(images, input_noise, generator)
         start = time.perf_counter()
-        run = converted.run(_input(converted, images), num_steps, record=True, num_threads=num_threads)
+        run = run_images(converted, images, num_steps, record=True, num_threads=num_threads)
         seconds += time.perf_counter() - start
         with torch.no_grad():
             logits = network(images) if network is not None else settled_counts(converted, images)[1]
@@ -112,10 +112,6 @@ def add_noise(images: Tensor, ratio: float, generator: np.random.Generator) -> T
     noise = torch.from_numpy(generator.random(tuple(images.shape)))
     noisy = images * (1 + ratio * (noise - 0.5))
     return noisy.round().clamp(0, 255).to(torch.uint8) if images.dtype == torch.uint8 else noisy.to(images.dtype)
-
-
-def _input(converted: IntegerNetwork | SpikingNetwork, images: Tensor) -> Any:
-    return images.numpy() if isinstance(converted, IntegerNetwork) else images
 
 
 def _batch_counts(run: Record, labels: Tensor) -> metrics.BatchCounts:
@@ -214,5 +210,4 @@ def save_report(report: dict[str, Any], path: str | Path) -> Path:
     path = Path(path)
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(report, indent=2) + "\n")
-    os.replace(temporary, path)
-    return path
+    return temporary.replace(path)

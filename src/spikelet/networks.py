@@ -134,7 +134,8 @@ def build(settings: NetworkSettings | str, input_shape: Shape) -> Network:
         raise SpikeletError(f"model.notation: {settings.notation!r} must end in a linear layer, such as FC10")
     layers = _sequence(iter(tokens[:-1]), settings, cursor)
     _name(layers, tokens[-1], _weighted(tokens[-1], settings, cursor, last=True))
-    return Network(layers, settings, tuple(input_shape)).to(memory_format=torch.channels_last)  # type: ignore[arg-type]
+    network = Network(layers, settings, tuple(input_shape))  # type: ignore[arg-type]
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _sequence(tokens: Iterator[str], settings: NetworkSettings, cursor: _Cursor, nested: bool = False) -> nn.Sequential:
@@ -226,7 +227,8 @@ def _check_shape(token: str, shape: Shape) -> None:
 def _weight_quantizer(settings: NetworkSettings, first: bool, last: bool) -> WeightQuantizer | None:
     if first or last:
         return Uniform() if (settings.first if first else settings.last) == "integer" else None
-    return {"ternary": Ternary, "uniform8": Uniform, "float": lambda: None}[settings.weights]()
+    kinds: dict[str, type[WeightQuantizer]] = {"ternary": Ternary, "uniform8": Uniform}
+    return kinds[settings.weights]() if settings.weights in kinds else None
 
 
 def _activation(settings: NetworkSettings, first: bool) -> nn.Module:

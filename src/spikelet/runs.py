@@ -1,7 +1,6 @@
 """A run: its folder, and what is done in it. Train, convert, check, evaluate; every verb leaves its file."""
 
 import json
-import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -34,7 +33,6 @@ def train(config: Config, run_dir: Path, say: Say = print) -> dict[str, Any]:
     val_loader = build.loader(config, "val") if config.data.train_split == "train" else None
     test_loader = build.loader(config, "test")
     network = build.network(config)
-    _quiet_lightning()
     check_trainer(config.trainer)
     claim(config, run_dir)
     from spikelet.training import fit
@@ -320,14 +318,6 @@ def _signed(report: dict[str, Any], config: Config) -> dict[str, Any]:
 
 def _is_integer(config: Config) -> bool:
     return config.model.weights != "float" and config.model.first == config.model.last == "integer"
-
-
-def _quiet_lightning() -> None:
-    """Lightning tells at every start, and at every checkpoint, what it found and did not find; only warnings matter."""
-    import lightning  # noqa: F401  (it sets its loggers' levels when it is imported)
-
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _nothing(words: str) -> None:

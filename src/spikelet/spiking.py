@@ -89,7 +89,7 @@ class SpikingNetwork(nn.Module):
     def describe(self) -> list[dict]:
         """One row per node: name, kind, output shape, neurons, weights, stored bytes, dense MACs per image."""
         rows = []
-        for i, (node, shape) in enumerate(zip(self.nodes, self.shapes, strict=True)):
+        for node, shape in zip(self.nodes, self.shapes, strict=True):
             row = {
                 "name": node.name,
                 "kind": type(node).__name__,
@@ -103,7 +103,7 @@ class SpikingNetwork(nn.Module):
                 bits = node.bits or 32
                 count = node.weight.numel()
                 row |= {"weights": count, "nonzero": int((node.weight != 0).sum()), "bits": bits}
-                row |= {"weight_bytes": footprint(bits, count), "macs": macs(self.ops[str(i)], source)}
+                row |= {"weight_bytes": footprint(bits, count), "macs": macs(_op(node), source)}
                 row["neurons"] = int(np.prod(shape)) if node.first is not None else 0
             rows.append(row)
         return rows
@@ -151,8 +151,10 @@ class SpikingNetwork(nn.Module):
 
     def _record(self, logits: np.ndarray, tally: "_Tally | None", counts, num_steps: int) -> Record:
         neurons = np.array([int(np.prod(self.shapes[int(i)])) for i in self.neurons], np.int64)
-        spent = (tally.positive, tally.negative, tally.operations, tally.effective) if tally else (None,) * 4
-        return Record(logits, self.layers, neurons, *spent, counts)
+        if tally is None:
+            return Record(logits, self.layers, neurons, None, None, None, None, counts)
+        spikes = (tally.positive, tally.negative)
+        return Record(logits, self.layers, neurons, *spikes, tally.operations, tally.effective, counts)
 
 
 class _Tally:

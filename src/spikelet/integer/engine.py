@@ -125,12 +125,13 @@ class Job:
                 tally_operations(*size, spikes.events, spikes.starts, self.fanouts[stage.index], tally[row, 2:])
 
     def record(self, layers: tuple[str, ...], neurons: np.ndarray) -> Record:
-        spent: tuple = (None,) * 4
+        result = Record(self.logits, layers, neurons)
         if self.fanouts is not None:
-            total = np.sum(self.tallies, axis=0)
-            spent = tuple(np.ascontiguousarray(total[:, j]) for j in range(4))
-        counts = self.counts and [np.ascontiguousarray(a.transpose(0, 3, 1, 2)) for a in self.counts]
-        return Record(self.logits, layers, neurons, *spent, counts)
+            spent = np.ascontiguousarray(np.sum(self.tallies, axis=0).transpose(1, 0, 2))
+            result.positive, result.negative, result.synaptic_operations, result.effective_operations = spent
+        if self.counts is not None:
+            result.counts = [np.ascontiguousarray(a.transpose(0, 3, 1, 2)) for a in self.counts]
+        return result
 
 
 NO_COUNTS = np.empty((0, 0), np.int8)

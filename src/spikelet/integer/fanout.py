@@ -1,4 +1,4 @@
-"""How many synapses a spike reaches: fan-out per site, through pools and sums, with all weights or the non-zero ones."""
+"""How many synapses a spike reaches: fan-out per site, through pools and sums, all weights or the non-zero ones."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def taps(size: int, kernel: int, stride: int, padding: int) -> np.ndarray:
 
 
 def fanout(node: Conv, source: Shape, nonzero: bool) -> np.ndarray:
-    """int64 [C, H, W]: the weights (``nonzero``: those that are not 0) that a spike at each input site of ``node`` meets."""
+    """int64 [C, H, W]: the weights (``nonzero``: only those not 0) that a spike at each input site meets."""
     rows, columns = _reach(node, source)
     present = (node.weight != 0) if nonzero else np.ones(node.weight.shape, bool)
     groups = node.groups

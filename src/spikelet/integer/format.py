@@ -1,10 +1,9 @@
-"""One file per network: a ``.safetensors`` with weights packed at 2 or 8 bits, the architecture as JSON in its header."""
+"""One file per network: ``.safetensors`` with weights packed at 2 or 8 bits, the architecture as JSON in its header."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +23,7 @@ VERSION = 1
 
 
 def pack(weight: np.ndarray, bits: int) -> np.ndarray:
-    """int8 codes as bytes: two's complement of ``bits`` (2 or 8) bits each, lowest bits first, the last byte filled with 0.
+    """int8 codes as bytes: two's complement of ``bits`` (2 or 8) bits each, lowest first, the last byte filled with 0.
 
     >>> pack(np.array([1, -1, 0, 1, -1], np.int8), 2).tolist()
     [77, 3]
@@ -32,8 +31,8 @@ def pack(weight: np.ndarray, bits: int) -> np.ndarray:
     codes = weight.ravel().view(np.uint8)
     if bits == 8:
         return codes.copy()
-    codes = np.concatenate([codes & 3, np.zeros(-len(codes) % 4, np.uint8)]).reshape(-1, 4)
-    return (codes << np.array([0, 2, 4, 6], np.uint8)).sum(axis=1, dtype=np.uint8)
+    fours = np.concatenate([codes & 3, np.zeros(-len(codes) % 4, np.uint8)]).reshape(-1, 4)
+    return (fours << np.array([0, 2, 4, 6], np.uint8)).sum(axis=1, dtype=np.uint8)
 
 
 def unpack(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
@@ -70,7 +69,7 @@ def save(network: IntegerNetwork, path: str | Path) -> Path:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         temporary.write_bytes(to_bytes(tensors, header))
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     return path
@@ -131,8 +130,11 @@ def _node(i: int, row: dict[str, Any], tensors: Mapping[str, np.ndarray]) -> Nod
         return Add(row["name"], tuple(row["sources"]))
     common = row["name"], row["source"]
     stride, padding = tuple(row["stride"]), tuple(row["padding"])
+    if row["kind"] in ("SumPool", "MaxPool"):
+        kind = SumPool if row["kind"] == "SumPool" else MaxPool
+        return kind(*common, tuple(row["kernel"]), stride, padding)
     if row["kind"] != "Conv":
-        return {"SumPool": SumPool, "MaxPool": MaxPool}[row["kind"]](*common, tuple(row["kernel"]), stride, padding)
+        raise ValueError(f"it knows no {row['kind']}")
     weight = unpack(tensors[f"{i}.weight"], row["bits"], int(np.prod(row["shape"]))).reshape(row["shape"])
     neuron = None
     if "max_count" in row:

@@ -1,14 +1,25 @@
 """The event-driven kernels: a spike adds rows of weights, vectors find the neurons that fire, only those are touched.
 
-A list of spikes is (events, starts): int32 sites, and where each part begins. Part ``2 * (n * T + t)`` holds the sites that
-spike at step t of image n, the part behind it those that take a spike back; a site that sends two is in it twice.
+A list of spikes is (events, starts): int32 sites, and where each part begins. Part ``2 * (n * T + t)`` holds the sites
+that spike at step t of image n, the part behind it those that take a spike back; a site that sends two is in it twice.
 """
 
 import numpy as np
+from numba import njit
 
 from spikelet.integer.kernels_windows import charge_bits, charge_windows, compiled
-from spikelet.integer.layout import MAGIC_SHIFT
-from spikelet.integer.vector import LANES, add_rows, at, spike_masks, subtract_rows, trailing_zeros
+from spikelet.integer.layout import MAGIC_SHIFT, PLANE
+from spikelet.integer.vector import (
+    LANES,
+    add_rows,
+    at,
+    put,
+    spike_masks,
+    subtract_rows,
+    sum_rows,
+    sum_rows8,
+    trailing_zeros,
+)
 
 
 @compiled
@@ -21,12 +32,28 @@ def copy(source, size, target, k):
 
 @compiled
 def charge(v, spikes, part, span, scatter):
-    """Add to ``v`` the weights of all spikes of parts ``part`` and ``part`` + 1; returns ``span`` widened to what changed."""
+    """Add to ``v`` the weights of parts ``part`` (+) and ``part`` + 1 (-); returns ``span`` widened to what changed."""
+    _, _, geometry = scatter
+    size, run = geometry[2], geometry[5]
+    if run == PLANE:
+        _charge_plane(v, spikes, part, scatter)
+    elif size:
+        _charge_groups(v, spikes, part, scatter)
+    elif run == 32:
+        _charge_runs(v, spikes, part, scatter, 32)
+    elif run == 64:
+        _charge_runs(v, spikes, part, scatter, 64)
+    else:
+        _charge_rows(v, spikes, part, scatter)
+    return _widen(span, spikes, part, scatter)
+
+
+@compiled
+def _charge_rows(v, spikes, part, scatter):
+    """``charge`` in general: some rows of outputs, each a run."""
     events, starts = spikes
     table, weight, geometry = scatter
-    out_row, weight_row, size = geometry[0], geometry[1], geometry[2]
-    if size:
-        return _charge_groups(v, spikes, part, span, scatter)
+    out_row, weight_row = geometry[0], geometry[1]
     for k in range(starts[part], starts[part + 1]):
         entry = 4 * at(events, k)
         o, i, n, rows = at(table, entry), at(table, entry + 1), at(table, entry + 2), at(table, entry + 3)
@@ -35,11 +62,40 @@ def charge(v, spikes, part, span, scatter):
         entry = 4 * at(events, k)
         o, i, n, rows = at(table, entry), at(table, entry + 1), at(table, entry + 2), at(table, entry + 3)
         subtract_rows(v, o, weight, i, n, rows, out_row, weight_row)
-    return _widen(span, spikes, part, scatter)
+
+
+@njit(cache=True, nogil=True, boundscheck=False, inline="always")
+def _charge_runs(v, spikes, part, scatter, n):
+    """``charge`` where every spike reaches one run of ``n`` outputs, a constant: twice as fast as ``_charge_rows``."""
+    events, starts = spikes
+    table, weight, _ = scatter
+    for k in range(starts[part], starts[part + 1]):
+        entry = 4 * at(events, k)
+        add_rows(v, at(table, entry), weight, at(table, entry + 1), n, 1, 0, 0)
+    for k in range(starts[part + 1], starts[part + 2]):
+        entry = 4 * at(events, k)
+        subtract_rows(v, at(table, entry), weight, at(table, entry + 1), n, 1, 0, 0)
 
 
 @compiled
-def _charge_groups(v, spikes, part, span, scatter):
+def _charge_plane(v, spikes, part, scatter):
+    """``charge`` where every spike reaches all outputs and weights are ternary: rows are added up in bytes."""
+    events, starts = spikes
+    table, weight, geometry = scatter
+    for negative in range(2):
+        stop = starts[part + negative + 1]
+        for start in range(starts[part + negative], stop, 127):
+            end, o = min(start + 127, stop), 0
+            while o + 512 <= geometry[1]:
+                sum_rows8(v, weight, table, events, start, end, o, 1 - 2 * negative)
+                o += 512
+            while o < geometry[1]:
+                sum_rows(v, weight, table, events, start, end, o, 1 - 2 * negative)
+                o += 64
+
+
+@compiled
+def _charge_groups(v, spikes, part, scatter):
     """``charge`` where the outputs of neighbouring taps are not neighbours: run after run."""
     events, starts = spikes
     table, weight, geometry = scatter
@@ -54,7 +110,6 @@ def _charge_groups(v, spikes, part, span, scatter):
                     subtract_rows(v, a, weight, b, size, rows, out_row, weight_row)
                 else:
                     add_rows(v, a, weight, b, size, rows, out_row, weight_row)
-    return _widen(span, spikes, part, scatter)
 
 
 @compiled
@@ -75,11 +130,11 @@ def _widen(span, spikes, part, scatter):
 
 @compiled
 def find(v, high, low, span, found):
-    """List the blocks of 64 neurons in ``span`` in which any fires: (start, up, down) rows of ``found``; returns how many.
+    """List the blocks of 64 neurons in ``span`` where any fires: rows (start, up, down) of ``found``; returns how many.
 
     No branch depends on a spike: mispredicted ones would cost more than everything else here.
     """
-    m = 0
+    m = np.int64(0)
     for block in range(span[0] & -LANES, span[1], LANES):
         up, down = spike_masks(v, high, low, block)
         found[m, 0], found[m, 1], found[m, 2] = np.uint64(block), up, down
@@ -88,14 +143,13 @@ def find(v, high, low, span, found):
 
 
 @compiled
-def fire(v, high, low, count, table, span, events, k, back, found):
+def fire(v, high, low, count, table, channels, span, events, k, back, found):
     """Let every neuron in ``span`` fire at most once: sites of new spikes to events[k:], those taken back to ``back``.
 
     Returns (new k, how many in ``back``, the span in which neurons fired, the largest count).
     """
-    channels = table.shape[1]
     multiplier = np.int64(-(-(1 << MAGIC_SHIFT) // channels))
-    largest, taken = np.int64(0), 0
+    largest, taken = np.int64(0), np.int64(0)
     blocks = find(v, high, low, span, found)
     if blocks == 0:
         return k, taken, (len(v), 0), largest
@@ -107,13 +161,13 @@ def fire(v, high, low, count, table, span, events, k, back, found):
             rising = np.int64((up >> np.uint64(lane)) & np.uint64(1))
             site = block + lane
             n = at(count, site) + 2 * rising - 1
-            channel = site - ((site * multiplier) >> MAGIC_SHIFT) * channels
-            count[site] = n
-            low[site] = table[n, channel]
-            high[site] = table[n + 1, channel]
+            row = n * channels + site - ((site * multiplier) >> MAGIC_SHIFT) * channels
+            put(count, site, n)
+            put(low, site, at(table, row))
+            put(high, site, at(table, row + channels))
+            put(events, k, site)
+            put(back, taken, site)
             largest = max(largest, n)
-            events[k] = site
-            back[taken] = site
             k += rising
             taken += 1 - rising
     return k, taken, (np.int64(found[0, 0]), np.int64(found[blocks - 1, 0]) + LANES), largest
@@ -130,9 +184,9 @@ def forget(v, high, low, count, rest, never, span, events, start, stop):
         return
     for k in range(start, stop):
         site = at(events, k)
-        high[site] = rest[site]
-        low[site] = never
-        count[site] = 0
+        put(high, site, at(rest, site))
+        put(low, site, np.int64(never))
+        put(count, site, 0)
 
 
 @compiled
@@ -142,15 +196,15 @@ def hidden_layer(images, num_steps, scatter, dense, table, rest, state, count, b
     scatter  (table, weight, geometry) of ``layout.Scatter``
     dense    (limit: spikes in a step above which its windows are visited instead, kind: 0 int16 or 1 bits,
              tables (taps, weight, geometry, where) and work space of both kinds)
-    table    thresholds [max_count + 2, C]; rest: those of silent neurons, one per site
+    table    thresholds, flat [max_count + 2, C]; rest: those of silent neurons, one per site
     state    [3, M]: membranes, upper and lower thresholds; count int8 [M], back int32 [M], found uint64 [M / 64, 3]
     given    the spikes of the layer before; spikes: of this one, written here
     counts   int8 [N, neurons], or empty: final counts
     """
     v, high, low = state[0], state[1], state[2]
     events, starts = spikes
-    neurons, never = scatter[2][4], table[0, 0]
-    spontaneous = table[1].min() <= 0
+    channels, neurons, never = scatter[2][3], scatter[2][4], table[0]
+    spontaneous = table[channels : 2 * channels].min() <= 0
     limit, kind, values, values_work, bits, bits_work = dense
     k, largest, busiest = 0, np.int64(0), 0
     v[:] = 0
@@ -175,7 +229,7 @@ def hidden_layer(images, num_steps, scatter, dense, table, rest, state, count, b
                     charge_bits(v, given, part, bits, bits_work)
             whole = (min(whole[0], span[0]), max(whole[1], span[1]))
             starts[part] = k
-            k, taken, span, reached = fire(v, high, low, count, table, span, events, k, back, found)
+            k, taken, span, reached = fire(v, high, low, count, table, channels, span, events, k, back, found)
             starts[part + 1] = k
             k = copy(back, taken, events, k)
             largest, busiest = max(largest, reached), max(busiest, k - starts[part])

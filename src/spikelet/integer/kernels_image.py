@@ -5,7 +5,7 @@ import numpy as np
 from spikelet.integer.kernels_events import compiled
 from spikelet.integer.kernels_windows import row_sums
 from spikelet.integer.layout import MAGIC_SHIFT
-from spikelet.integer.vector import LANES, reach_mask, trailing_zeros
+from spikelet.integer.vector import LANES, put, reach_mask, trailing_zeros
 
 
 @compiled
@@ -78,7 +78,7 @@ def expand(found, blocks, events, k, geometry):
             bits &= bits - np.uint64(1)
             if real != channels:
                 site -= ((site * multiplier) >> MAGIC_SHIFT) * (channels - real)
-            events[k] = site
+            put(events, k, site)
             k += 1
     return k
 

@@ -1,14 +1,20 @@
-"""The kernels that visit every window: int16 sums for the image and for busy layers, population counts for ternary ones.
+"""The kernels that visit every window: int16 sums for the image and busy layers, population counts for ternary ones.
 
-``geometry`` is that of ``layout.Windows``; ``v`` int32 holds one row of outputs, its channels padded to a multiple of 32.
+``geometry`` is that of ``layout.Windows``; ``v`` int32 holds one row of outputs, channels padded to a multiple of 32.
 """
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numba import njit
 
 from spikelet.integer.vector import at, bit_dot, dot, dot4
 
-compiled = njit(cache=True, nogil=True, boundscheck=False)
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile ``function`` at its first call, to run without the interpreter's lock, and keep the result on disk."""
+    return njit(cache=True, nogil=True, boundscheck=False)(function)
 
 
 @compiled
@@ -29,7 +35,7 @@ def row_sums(v, y, first, last, plane, taps, weight, geometry):
 
 @compiled
 def row_bits(v, y, plus, minus, signed, taps, weight, geometry):
-    """v[position, channel] for all output columns of row ``y`` from two bit planes (``signed``: the second is not empty)."""
+    """v[position, channel] for all outputs of row ``y`` from two bit planes (``signed``: the second is not empty)."""
     row, stride_rows, width, channels = geometry[2], geometry[5], geometry[7], geometry[8]
     x_stride = geometry[6] * geometry[9]
     words = len(taps)

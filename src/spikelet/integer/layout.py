@@ -14,6 +14,7 @@ from spikelet.integer.network import Conv, Neuron
 from spikelet.integer.vector import LANES, PADDING
 
 CACHE_LINE = 64
+PLANE = -1
 Shape = tuple[int, int, int]
 MAGIC_SHIFT = 40  # site // C == site * magic >> 40, exact while site * C < 2**40
 
@@ -48,9 +49,11 @@ class Scatter:
     """How a spike spreads: for each input site, where its runs of outputs and weights start and how long they are.
 
     table     int32, flat [H * W * C_in, 4]: first output, first weight, length of a run, rows
-    weight    int8, flat [C_in, kh, kw, C_out / groups] with the taps regrouped
-    geometry  int64: outputs per output row, weights per kernel row, 0 (with groups: C_out / groups, and the length of a
-              run counts taps), C_out, total outputs
+    weight    int8, flat [C_in, kh, kw, C_out / groups] with the taps regrouped; where the output is 1 x 1, channels are
+              padded with zeros to whole vectors
+    geometry  int64: outputs per output row, weights per kernel row (of a 1 x 1 output: per input), 0 (with groups:
+              C_out / groups, and the length of a run counts taps), C_out, total outputs, the length of a run where
+              every spike has one of that length (or PLANE: all outputs, ternary; or 0)
     """
 
     table: np.ndarray
@@ -63,23 +66,38 @@ def scatter(node: Conv, source: Shape, shape: Shape) -> Scatter:
     channels_in, height, width = source
     channels, out_height, out_width = shape
     kh, kw = node.weight.shape[2:]
-    part = channels // node.groups
+    part = run = channels // node.groups
     row_order, rows = _axis(height, kh, node.stride[0], node.padding[0], out_height)
     column_order, columns = _axis(width, kw, node.stride[1], node.padding[1], out_width)
+    weight = node.weight.reshape(node.groups, part, -1, kh, kw)[:, :, :, row_order][..., column_order]
+    weight = weight.transpose(0, 2, 3, 4, 1)
+    plane = out_height == out_width == node.groups == 1
+    ternary = int(np.abs(weight.astype(np.int64)).max()) <= 1
+    whole = LANES if ternary else LANES // 2
+    if plane:
+        run = -(-part // whole) * whole
+        weight = np.concatenate([weight, np.zeros((*weight.shape[:-1], run - part), np.int8)], axis=-1)
     channel = np.arange(channels_in)
     group = channel // (channels_in // node.groups)
     table = np.zeros((height, width, channels_in, 4), np.int64)
     table[..., 0] = ((rows[:, None, 0] * out_width + columns[None, :, 0]) * channels)[..., None] + group * part
-    table[..., 1] = ((rows[:, None, 1] * kw + columns[None, :, 1]) * part)[..., None] + channel * kh * kw * part
-    table[..., 2] = (columns[None, :, 2] * (part if node.groups == 1 else 1))[..., None]
+    table[..., 1] = ((rows[:, None, 1] * kw + columns[None, :, 1]) * run)[..., None] + channel * kh * kw * run
+    table[..., 2] = (columns[None, :, 2] * (run if node.groups == 1 else 1))[..., None]
     table[..., 3] = rows[:, None, 2, None]
-    table[(table[..., 2:] == 0).any(axis=-1)] = 0, 0, 0, out_height  # reaches nothing: empty runs, any row
-    per_group = node.weight.reshape(node.groups, part, -1, kh, kw)[:, :, :, row_order][..., column_order]
-    neurons = channels * out_height * out_width
-    geometry = [out_width * channels, kw * part, 0 if node.groups == 1 else part, channels, neurons]
+    silent = (table[..., 2:] == 0).any(axis=-1)
+    table[silent] = 0, 0, 0, out_height  # reaches nothing: empty runs, any row
+    geometry = [
+        out_width * channels,
+        run if plane else kw * run,
+        0 if node.groups == 1 else part,
+        channels,
+        channels * out_height * out_width,
+    ]
+    single = node.groups == 1 and not silent.any() and (table[..., 2:] == (run, 1)).all()
+    geometry.append(PLANE if plane and single and ternary else run if single else 0)
     return Scatter(
         padded(table.ravel().astype(np.int32)),
-        padded(per_group.transpose(0, 2, 3, 4, 1).ravel()),
+        padded(weight.ravel()),
         np.array(geometry, np.int64),
     )
 
@@ -90,8 +108,8 @@ class Windows:
 
     taps      int32: where the pairs of values (or the words) of a window lie, from its first
     weight    int16, flat [C_out / 32, pairs, 32, 2], or uint64, flat [C_out / 32, words, 2 (+1, -1), 32]
-    geometry  int64: padding (2), elements per plane row, kernel (2), stride (2), output columns, C_out padded to a multiple
-              of 32, elements per position, C_out, output rows
+    geometry  int64: padding (2), elements per plane row, kernel (2), stride (2), output columns, C_out padded to a
+              multiple of 32, elements per position, C_out, output rows
     plane     elements in the plane
     where     int32 [sites]: the element that holds an input site (in bits: 64 times the word, plus the bit)
     """
@@ -169,7 +187,7 @@ def _ungrouped(node: Conv) -> np.ndarray:
 
 
 def _axis(size: int, kernel: int, stride: int, padding: int, windows: int) -> tuple[np.ndarray, np.ndarray]:
-    """The order of the taps (by residue, then descending), and per position: first window, place of its tap, windows."""
+    """The order of the taps (by residue, then falling), and per position: first window, place of its tap, windows."""
     order = [tap for residue in range(stride) for tap in range(kernel - 1, -1, -1) if tap % stride == residue]
     table = np.zeros((size, 3), np.int64)
     for position in range(size):
@@ -183,8 +201,8 @@ def _axis(size: int, kernel: int, stride: int, padding: int, windows: int) -> tu
 def thresholds(neuron: Neuron, dtype: type) -> np.ndarray:
     """[max_count + 2, C]: row n + 1 holds what a membrane must reach for spike n + 1, in whole accumulators.
 
-    V << f >= H exactly where V >= ceil(H / 2^f), so the fixed point stays exact without shifting the membranes. Row 0 and
-    the last row can never be crossed; what ``dtype`` cannot hold becomes its limit, which no membrane comes near.
+    V << f >= H exactly where V >= ceil(H / 2^f), so the fixed point stays exact without shifting the membranes. Row 0
+    and the last row can never be crossed; what ``dtype`` cannot hold becomes its limit, which no membrane comes near.
     """
     info = np.iinfo(dtype)
     counts = np.arange(neuron.max_count, dtype=np.int64)[:, None]
@@ -206,7 +224,7 @@ def rest(table: np.ndarray, positions: int) -> np.ndarray:
 
 
 def peak_counts(node: Conv, peak: np.ndarray) -> tuple[np.ndarray, int]:
-    """(largest count of each output channel, largest unshifted |V|) when input channel c never counts beyond peak[c]."""
+    """(largest count of each output channel, largest unshifted |V|) if input channel c never counts beyond peak[c]."""
     reach = np.repeat(np.split(peak.astype(np.int64), node.groups), len(node.weight) // node.groups, axis=0)
     weight = node.weight.astype(np.int64)
     positive = (np.maximum(weight, 0).sum(axis=(2, 3)) * reach).sum(axis=1)

@@ -101,8 +101,8 @@ class Record:
     layers                names of the L layers, in order
     neurons               int64 [L]
     positive, negative    int64 [L, T], spikes of +1 and of -1 (None without ``record``, as the next two)
-    synaptic_operations   int64 [L, T], |spikes| times true fan-out into all consumers; what a maximum passes on is counted
-                          with the layer in front of it
+    synaptic_operations   int64 [L, T], |spikes| times true fan-out into all consumers; what a maximum passes on is
+                          counted with the layer in front of it
     effective_operations  int64 [L, T], the same, non-zero weights only
     counts                int8 [N, C, H, W] per layer, the final counts (None without ``counts``)
     """
@@ -121,7 +121,8 @@ class Record:
 class IntegerNetwork:
     """Frozen layers of integer arrays: uint8 images in, integer logits out, not one float between.
 
-    nodes        in order; each reads the image (-1, convolutions only) or earlier nodes; the last is the readout (C x 1 x 1)
+    nodes        in order; each reads the image (-1, convolutions only) or earlier nodes; the last is the readout,
+                 whose output is C x 1 x 1
     input_shape  (C, H, W)
     metadata     anything that JSON can hold; saved with the network
 
@@ -205,7 +206,7 @@ class IntegerNetwork:
         return describe(self)
 
     def save(self, path: str | Path) -> Path:
-        """Write the network to one ``.safetensors`` file: weights at 2 or 8 bits, the architecture as JSON beside them."""
+        """Write one ``.safetensors`` file: weights at 2 or 8 bits, the architecture as JSON in its header."""
         from spikelet.integer import format
 
         return format.save(self, path)

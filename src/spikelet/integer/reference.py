@@ -44,8 +44,10 @@ def run(
             outputs.append(spikes)
     neurons = np.array([np.prod(network.shapes[i]) for i in layers], np.int64)
     kept = [final[i].astype(np.int8) for i in layers] if counts else None
-    spent = tuple(tally) if record else (None,) * 4
-    return Record(logits, tuple(nodes[i].name for i in layers), neurons, *spent, kept)
+    result = Record(logits, tuple(nodes[i].name for i in layers), neurons, counts=kept)
+    if record:
+        result.positive, result.negative, result.synaptic_operations, result.effective_operations = tally
+    return result
 
 
 def settled(network: IntegerNetwork, images: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
@@ -125,7 +127,7 @@ def _max_step(node: MaxPool, i: int, x: np.ndarray, pools: dict[int, tuple[np.nd
 
 
 def _operations(network: IntegerNetwork, i: int, spikes: np.ndarray) -> np.ndarray:
-    """(all, non-zero) weights that ``spikes`` >= 0 at the output of node ``i`` meet, followed through pools and sums."""
+    """(all, non-zero) weights that ``spikes`` >= 0 at the output of node ``i`` meet, through pools and sums."""
     total = np.zeros(2, np.int64)
     for j, node in enumerate(network.nodes):
         if isinstance(node, Add):

@@ -13,6 +13,7 @@ from spikelet.integer.kernels_events import hidden_layer, readout
 from spikelet.integer.kernels_image import image_layer
 from spikelet.integer.kernels_pool import add_spikes, max_pool, sum_pool
 from spikelet.integer.layout import (
+    PLANE,
     Shape,
     Windows,
     aligned,
@@ -26,7 +27,7 @@ from spikelet.integer.layout import (
     windows,
 )
 from spikelet.integer.network import IMAGE, Add, Conv, MaxPool, SumPool
-from spikelet.integer.vector import LANES
+from spikelet.integer.vector import LANES, PADDING
 
 if TYPE_CHECKING:
     from spikelet.integer.network import IntegerNetwork
@@ -36,12 +37,16 @@ NARROW = np.iinfo(np.int16).max - 1  # largest |V| with which no saturated int16
 
 @dataclass(eq=False)
 class Spikes:
-    """The spikes of a chunk (see ``kernels_events``), the largest count that any of them led to, the most in one step."""
+    """The spikes of a chunk (see ``kernels_events``), the largest count they led to, the most of them in one step."""
 
     events: np.ndarray
     starts: np.ndarray
     largest: int
     busiest: int
+
+    @property
+    def lists(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.events, self.starts
 
 
 class Work:
@@ -111,8 +116,9 @@ class ImageStage(Stage):
         if key not in work.prepared:
             work.prepared[key] = self._arguments(work)
         arguments = work.prepared[key]
-        found = image_layer(work.images, work.num_steps, *arguments, counts, work.pixels, work.offset)
-        return Spikes(*arguments[-1], *found)
+        events, starts = arguments[-1]
+        largest, busiest = image_layer(*key[1:], *arguments, counts, work.pixels, work.offset)
+        return Spikes(events, starts, largest, busiest)
 
     def _arguments(self, work: Work) -> tuple:
         levels = min(work.num_steps, len(self.thresholds))
@@ -138,7 +144,7 @@ class HiddenStage(Stage):
         spread = scatter(node, source, shape)
         self.scatter = spread.table, spread.weight, spread.geometry
         self.bits = single and node.groups == 1 and int(np.abs(node.weight).max()) <= 1
-        self.limits = break_even(node, source, shape)
+        self.limits = break_even(node, source, shape, int(spread.geometry[5]))
         self._thresholds: dict[type, tuple[np.ndarray, np.ndarray]] = {}
         self._windows: dict[bool, Windows] = {}
 
@@ -150,7 +156,9 @@ class HiddenStage(Stage):
         if key not in work.prepared:
             work.prepared[key] = self._arguments(work, given, np.int16 if narrow else np.int32, busy)
         arguments = work.prepared[key]
-        return Spikes(*arguments[-1], *hidden_layer(work.images, work.num_steps, *arguments, counts))
+        events, starts = arguments[-1]
+        largest, busiest = hidden_layer(*key[1:3], *arguments, counts)
+        return Spikes(events, starts, largest, busiest)
 
     def limit(self, backend: str) -> int:
         """The most spikes in a step that are worked off as events."""
@@ -167,14 +175,14 @@ class HiddenStage(Stage):
         found = work.buffer("found", 3 * size // LANES, np.uint64)[: 3 * (size // LANES)].reshape(-1, 3)
         dense = self._dense(work) if busy else (NEVER, 0, NO_TABLES, NO_WORK, NO_WORD_TABLES, NO_WORD_WORK)
         space = state, count, back, found
-        return self.scatter, dense, table, resting, *space, (given.events, given.starts), work.spikes(self)
+        return self.scatter, dense, table, resting, *space, given.lists, work.spikes(self)
 
     def thresholds(self, dtype: type) -> tuple[np.ndarray, np.ndarray]:
         """The thresholds of every count, and those of silent neurons, one per site."""
         if dtype not in self._thresholds:
             assert self.node.neuron is not None
             table = thresholds(self.node.neuron, dtype)
-            self._thresholds[dtype] = table, rest(table, self.shape[1] * self.shape[2])
+            self._thresholds[dtype] = padded(table.ravel()), rest(table, self.shape[1] * self.shape[2])
         return self._thresholds[dtype]
 
     def _dense(self, work: Work) -> tuple:
@@ -192,25 +200,26 @@ class HiddenStage(Stage):
 
 
 # What things cost, in picoseconds, on an AMD EPYC (Zen 4): only their ratios matter.
-SPIKE, VECTOR, PLACE = 5000, 850, 2000  # a spike, each 32 additions that it causes; setting and clearing it in a plane
+ROWS, RUN, OUTPUTS = (5000, 800), (2000, 850), (500, 400)  # a spike and each 32 additions, by the ways of ``charge``
+PLACE = 1700  # setting and clearing a spike in a plane
 WINDOW, PAIR, WORD = 27000, 620, 5500  # 32 outputs of a window, each pair of its int16 values, each word of its bits
 NEVER = int(np.iinfo(np.int64).max)
-NO_VALUES, NO_LINE, NO_PLANES = (np.empty(0, t) for t in (np.int16, np.int32, np.uint64))
-NO_PLANES = NO_PLANES.reshape(2, 0)
+NO_VALUES, NO_LINE, NO_PLANES = np.empty(0, np.int16), np.empty(0, np.int32), np.empty((2, 0), np.uint64)
 NO_TABLES = NO_LINE, NO_VALUES, np.empty(0, np.int64), NO_LINE
 NO_WORD_TABLES = NO_LINE, NO_PLANES[0], np.empty(0, np.int64), NO_LINE
 NO_WORK, NO_WORD_WORK = (NO_VALUES, NO_LINE), (NO_PLANES, NO_LINE)
 
 
-def break_even(node: Conv, source: Shape, shape: Shape) -> tuple[int, int]:
-    """The spikes in a step above which (int16 windows, bit windows) are faster than events, from measured costs in ps."""
+def break_even(node: Conv, source: Shape, shape: Shape, run: int) -> tuple[int, int]:
+    """The spikes in a step above which (int16 windows, bit windows) are faster than events, by their measured costs."""
     kh, kw = node.weight.shape[2:]
-    additions = dense_operations(node, source) / (source[0] * source[1] * source[2])
-    saved = SPIKE + VECTOR * additions / 32 - PLACE
+    additions = dense_operations(node, source) // (source[0] * source[1] * source[2])
+    spike, vector = OUTPUTS if run == PLANE else RUN if run in (32, 64) else ROWS
+    saved = max(1, spike + vector * additions // 32 - PLACE)
     positions = shape[1] * shape[2] * -(-shape[0] // 32)
     values = positions * (WINDOW + PAIR * kh * -(-kw * source[0] // 2))
     bits = positions * (WINDOW + WORD * kh * kw * -(-source[0] // 64))
-    return int(values / saved), int(bits / saved)
+    return values // saved, bits // saved
 
 
 class ReadoutStage(Stage):
@@ -225,10 +234,9 @@ class ReadoutStage(Stage):
 
     def run(self, work, outputs, counts, logits):
         given = outputs[self.before]
-        size = len(padded(self.bias))
+        size = len(self.bias) + -len(self.bias) % LANES + PADDING
         v = work.buffer("logits", size, np.int32)[:size]
-        spikes = given.events, given.starts
-        readout(work.images, work.num_steps, self.scatter, self.bias, v, spikes, logits, work.offset)
+        readout(work.images, work.num_steps, self.scatter, self.bias, v, given.lists, logits, work.offset)
         return given
 
 
@@ -242,9 +250,9 @@ class AddStage(Stage):
 
     def run(self, work, outputs, counts, logits):
         left, right = (outputs[s] for s in self.before)
-        spikes = work.spikes(self)
-        add_spikes(2 * work.images * work.num_steps, (left.events, left.starts), (right.events, right.starts), spikes)
-        return Spikes(*spikes, left.largest + right.largest, left.busiest + right.busiest)
+        events, starts = work.spikes(self)
+        add_spikes(2 * work.images * work.num_steps, left.lists, right.lists, (events, starts))
+        return Spikes(events, starts, left.largest + right.largest, left.busiest + right.busiest)
 
 
 class PoolStage(Stage):
@@ -255,22 +263,23 @@ class PoolStage(Stage):
         self.before, self.maximum = node.source, isinstance(node, MaxPool)
         self.area = node.kernel[0] * node.kernel[1]
         axes = zip(source[1:], node.kernel, node.stride, node.padding, strict=True)
-        rows, columns = (taps(*axis).any(axis=1) for axis in axes)
-        inside = (rows[:, None, :, None] & columns[None, :, None, :]).reshape(source[1] * source[2], -1)
+        rows, columns = (np.asarray(taps(*axis).any(axis=1)) for axis in axes)
+        inside = np.einsum("yi,xj->yxij", rows, columns).reshape(source[1] * source[2], -1)
         self.windows, self.members = _lists(inside), _lists(inside.T)
         self.spread = int(inside.sum(axis=1).max())
         self.capacity = stages[node.source].capacity * self.spread
 
     def run(self, work, outputs, counts, logits):
         given = outputs[self.before]
-        events, spikes, channels = (given.events, given.starts), work.spikes(self), self.source[0]
+        events, starts = work.spikes(self)
+        channels, busiest = self.source[0], given.busiest * self.spread
         if not self.maximum:
-            sum_pool(2 * work.images * work.num_steps, channels, *self.windows, events, spikes)
-            return Spikes(*spikes, given.largest * self.area, given.busiest * self.spread)
+            sum_pool(2 * work.images * work.num_steps, channels, *self.windows, given.lists, (events, starts))
+            return Spikes(events, starts, given.largest * self.area, busiest)
         sizes = {"count": int(np.prod(self.source)), "top": self.sites, "marked": self.capacity, "back": self.capacity}
         space = tuple(work.buffer(("pool", name), size, np.int32)[:size] for name, size in sizes.items())
-        arguments = channels, self.windows, self.members, space, events, spikes
-        return Spikes(*spikes, max_pool(work.images, work.num_steps, *arguments), given.busiest * self.spread)
+        arguments = channels, self.windows, self.members, space, given.lists, (events, starts)
+        return Spikes(events, starts, max_pool(work.images, work.num_steps, *arguments), busiest)
 
 
 def _lists(inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

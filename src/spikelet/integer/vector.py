@@ -1,19 +1,27 @@
 """Explicit vectors for numba: what the auto-vectorizer makes of short integer rows is three to ten times slower.
 
-Nearly all of it is plain LLVM vector code, so it compiles for any processor. Arrays are flat, private to the thread, and
-hold at least ``PADDING`` elements beyond the last one used: a row's last, partial vector is read and written whole, its
-surplus lanes unchanged. No bounds are checked and no index may be negative.
+Nearly all of it is plain LLVM vector code, so it compiles for any processor. Arrays are flat, private to the thread,
+and hold at least ``PADDING`` elements beyond the last one used: a row's last, partial vector is read and written whole,
+its surplus lanes unchanged. No bounds are checked and no index may be negative.
 """
+
+from collections.abc import Callable
+from typing import Any
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
+from numba.extending import intrinsic as numba_intrinsic
 
 LANES = 64
 PADDING = 64
 UNROLLED = 12  # rows of up to so many vectors are added without an inner loop
 I16, I32, I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
+
+
+def intrinsic(build: Callable[..., Any]) -> Callable[..., Any]:
+    """numba's, typed as what it is in compiled code: a function without the typing context."""
+    return numba_intrinsic(build)
 
 
 def _data(context, array_type, value, builder):
@@ -48,6 +56,20 @@ def at(typingctx, array, index):
         return builder.sext(value, I64) if element.width < 64 else value
 
     return types.int64(array, types.intp), generate
+
+
+@intrinsic
+def put(typingctx, array, index, value):
+    """``array[index] = value``, the value cut to the array's width, without the test for a negative index."""
+
+    def generate(context, builder, signature, arguments):
+        element = context.get_data_type(array.dtype)
+        data = _data(context, signature.args[0], arguments[0], builder)
+        cut = builder.trunc(arguments[2], element) if element.width < 64 else arguments[2]
+        builder.store(cut, builder.gep(data, [arguments[1]], source_etype=element), align=element.width // 8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.int64), generate
 
 
 @intrinsic
@@ -195,6 +217,52 @@ def subtract_rows(typingctx, v, o, w, i, n, rows, out_stride, weight_stride):
     return types.void(v, types.intp, w, *[types.intp] * 5), generate
 
 
+def _emit_sum(context, builder, signature, arguments, vectors):
+    _, _, _, _, start, stop, o, sign = arguments
+    index, wide = o.type, context.get_data_type(signature.args[0].dtype)
+    data = [_data(context, k, a, builder) for k, a in zip(signature.args[:4], arguments[:4], strict=True)]
+    byte = ir.IntType(8)
+    sums = [cgutils.alloca_once_value(builder, ir.Constant(ir.VectorType(byte, 64), None)) for _ in range(vectors)]
+    with cgutils.for_range_slice(builder, start, stop, ir.Constant(index, 1), index) as (k, _):
+        site = builder.sext(builder.load(builder.gep(data[3], [k], source_etype=I32), align=4), index)
+        entry = builder.add(builder.mul(site, ir.Constant(index, 4)), ir.Constant(index, 1))
+        begin = builder.sext(builder.load(builder.gep(data[2], [entry], source_etype=I32), align=4), index)
+        begin = builder.add(begin, o)
+        for b, total in enumerate(sums):
+            row = _load(builder, data[1], builder.add(begin, ir.Constant(index, 64 * b)), byte, 64)
+            builder.store(builder.add(builder.load(total), row), total)
+    factor = _splat(builder, builder.trunc(sign, wide), 64)
+    for b, total in enumerate(sums):
+        change = builder.mul(builder.sext(builder.load(total), ir.VectorType(wide, 64)), factor)
+        place = _place(builder, data[0], builder.add(o, ir.Constant(index, 64 * b)), wide, 64)
+        builder.store(builder.add(builder.load(place, align=wide.width // 8), change), place, align=wide.width // 8)
+
+
+@intrinsic
+def sum_rows(typingctx, v, w, table, events, start, stop, o, sign):
+    """``v[o : o + 64] += sign * sum of w[i + o : i + o + 64]``, i = table[4 * events[k] + 1], over start <= k < stop.
+
+    Sums are kept in vectors of int8: at most 127 rows of weights -1, 0 and 1.
+    """
+
+    def generate(context, builder, signature, arguments):
+        _emit_sum(context, builder, signature, arguments, 1)
+        return context.get_dummy_value()
+
+    return types.void(v, w, table, events, *[types.intp] * 4), generate
+
+
+@intrinsic
+def sum_rows8(typingctx, v, w, table, events, start, stop, o, sign):
+    """``sum_rows`` for 512 outputs at once."""
+
+    def generate(context, builder, signature, arguments):
+        _emit_sum(context, builder, signature, arguments, 8)
+        return context.get_dummy_value()
+
+    return types.void(v, w, table, events, *[types.intp] * 4), generate
+
+
 # ---------------------------------------------------------------- sums of int16 products
 
 
@@ -215,7 +283,7 @@ def _pair_products(context, builder, a, b):
 
 
 def _emit_dot(context, builder, signature, arguments, positions):
-    v, o, out_stride, x, base, x_stride, taps, pairs, w, i = arguments
+    _, o, out_stride, _, base, x_stride, _, pairs, _, i = arguments
     index = o.type
     data = {k: _data(context, signature.args[k], arguments[k], builder) for k in (0, 3, 6, 8)}
     zero = ir.Constant(ir.VectorType(I32, 16), None)
@@ -246,9 +314,9 @@ def _dot_signature(v, x, taps, w):
 
 @intrinsic
 def dot(typingctx, v, o, out_stride, x, base, x_stride, taps, pairs, w, i):
-    """v[o : o + 32] = sum over j < pairs of x[base + taps[j]] and its neighbour times 32 pairs of weights from w[i + 64 j].
+    """v[o : o + 32] = sum over j < pairs of x[base + taps[j]] and its neighbour times 32 pairs of weights in w.
 
-    v int32, x and w int16, taps int32.
+    v int32, x and w int16, taps int32; the pairs of tap j start at w[i + 64 j].
     """
 
     def generate(context, builder, signature, arguments):

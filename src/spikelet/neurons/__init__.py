@@ -1,4 +1,4 @@
-"""Spiking neurons. To add one: a file here with a class that keeps the contract of ``base.Neuron``, and a line below."""
+"""Spiking neurons. To add one: a file here with a class that keeps ``base.Neuron``, and a line below."""
 
 from spikelet.neurons.base import Neuron
 from spikelet.neurons.lif import IF, LIF, beta_from_tau

@@ -9,7 +9,7 @@ from spikelet.neurons.base import Neuron, State
 
 
 class ThresholdWalk(Neuron):
-    """Signed spikes whose running sum settles at ``min(1 + floor((v - first) / step), max_count)``, or 0 below ``first``.
+    """Signed spikes that sum to ``min(1 + floor((v - first) / step), max_count)``, or to 0 where v < first.
 
     ``first`` and ``step`` > 0 are per channel [C] (the second axis of one step's input) or scalars. A late inhibitory
     input retracts an earlier spike by a negative one. Source: Zou et al. 2023, 2024 (reference 4.5).
@@ -35,5 +35,6 @@ class ThresholdWalk(Neuron):
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         shape = (-1,) + (1,) * (x.dim() - 2) if self.first.dim() else ()
         first, step = self.first.reshape(shape), self.step_size.reshape(shape)
-        s, v, count = threshold_walk_step(x, *state, first, step, self.max_count)
+        v, count = state
+        s, v, count = threshold_walk_step(x, v, count, first, step, self.max_count)
         return s, (v, count)

@@ -1,4 +1,4 @@
-"""Quantizers of weights and activations. To add one: a file here that keeps ``base.WeightQuantizer``, and a line below."""
+"""Quantizers. To add one: a file here with a class that keeps ``base.WeightQuantizer``, and a line below."""
 
 from spikelet.quantizers.activation import Levels
 from spikelet.quantizers.base import WeightQuantizer, quantize_weight, weight_quantizer

@@ -1,7 +1,6 @@
 """What happens at the end of an epoch: a row of metrics and a checkpoint. Importing this imports Lightning."""
 
 import csv
-import os
 from pathlib import Path
 
 from lightning.pytorch.callbacks import Callback, Checkpoint
@@ -14,9 +13,10 @@ class MetricsCSV(Callback):
         self.path = path
 
     def on_train_epoch_end(self, trainer, pl_module) -> None:
+        metrics = trainer.callback_metrics  # read by every process: it is where their means are taken
         if trainer.sanity_checking or not trainer.is_global_zero:
             return
-        values = {name: f"{value.item():.6g}" for name, value in trainer.callback_metrics.items()}
+        values = {name: f"{value.item():.6g}" for name, value in metrics.items()}
         rows = [row for row in self._read() if int(row["epoch"]) < trainer.current_epoch]
         lr = trainer.optimizers[0].param_groups[0]["lr"]
         rows.append({"epoch": str(trainer.current_epoch), "lr": f"{lr:.4g}", **values})
@@ -26,7 +26,7 @@ class MetricsCSV(Callback):
             writer = csv.DictWriter(file, names)
             writer.writeheader()
             writer.writerows(rows)
-        os.replace(temporary, self.path)
+        temporary.replace(self.path)
 
     def _read(self) -> list[dict[str, str]]:
         if not self.path.exists():
@@ -36,7 +36,7 @@ class MetricsCSV(Callback):
 
 
 class LastCheckpoint(Checkpoint):
-    """``path`` holds the state after the last whole epoch: written beside it, then renamed, so it is never half there."""
+    """The state after the last whole epoch in ``path``: written beside it, then renamed, so it is never half there."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -45,4 +45,4 @@ class LastCheckpoint(Checkpoint):
         temporary = self.path.with_suffix(".tmp")
         trainer.save_checkpoint(temporary)
         if trainer.is_global_zero:
-            os.replace(temporary, self.path)
+            temporary.replace(self.path)

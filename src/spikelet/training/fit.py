@@ -29,17 +29,18 @@ def fit(
 ) -> Network:
     """Train ``network`` in place and return it in evaluation mode.
 
-    The loaders yield (uint8 images [N, C, H, W], int64 labels [N]); ``augment(images, generator)`` works on float pixels.
+    The loaders yield (uint8 images [N, C, H, W], int64 labels [N]); ``augment(images, generator)`` gets float pixels.
     With a ``run_dir``: ``metrics.csv``, ``checkpoints/last.ckpt`` (every epoch) and ``logs/`` (TensorBoard, where
-    installed); ``resume`` continues from that checkpoint and ends with the weights of an uninterrupted run, bit for bit.
+    installed); ``resume`` continues from that checkpoint and ends with an uninterrupted run's weights, bit for bit.
     ``trainer`` goes to ``lightning.Trainer`` as it is.
     """
     settings = settings or TrainSettings()
     settings.check()
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module="lightning")
     import lightning
 
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="lightning")
     from spikelet.training.module import Classifier
 
     run_dir = Path(run_dir) if run_dir is not None else None

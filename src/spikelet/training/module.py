@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
+from typing import Any
 
 import lightning
 import torch
@@ -62,7 +63,7 @@ class Classifier(lightning.LightningModule):
 
     def configure_optimizers(self):
         settings = self.settings
-        common = {"lr": settings.lr, "weight_decay": settings.weight_decay}
+        common: dict[str, Any] = {"lr": settings.lr, "weight_decay": settings.weight_decay}
         optimizer: torch.optim.Optimizer
         if settings.optimizer == "sgd":
             optimizer = torch.optim.SGD(self.parameters(), momentum=0.9, **common)
