@@ -48,6 +48,12 @@ def test_report_against_a_count_by_hand(network, batches, tmp_path) -> None:
     assert operations["effective"] <= operations["total"]
     assert report["macs_per_sample"] == {"total": 4 * 36 * 9 + 9 * 4 * 16 + 36 * 3, "first_layer": 4 * 36 * 9}
     assert report["weight_bytes"] == 36 + 64 // 4 + 108
+    evaluate(converted, batches, num_steps=6, logs_dir=tmp_path / "e", first_weight=4)
+    by_e = np.loadtxt(tmp_path / "e" / "spike_num.txt").reshape(3, 6)[:, -1].sum()
+    assert by_e == (run.positive + run.negative)[1:].sum()
+    assert np.loadtxt(tmp_path / "e" / "sop_num.txt").reshape(3, 6)[:, -1].sum() == (
+        run.synaptic_operations.sum() + 3 * run.synaptic_operations[0].sum()
+    )
     logged = np.loadtxt(tmp_path / "spike_num.txt").reshape(3, 6)
     assert logged[:, -1].sum() == pytest.approx(spikes["total"] * 12)
     assert (np.loadtxt(tmp_path / "accuracy.txt").reshape(3, 6).sum(0) / 12).tolist() == report["accuracy_per_step"]

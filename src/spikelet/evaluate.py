@@ -36,6 +36,7 @@ def evaluate(
     input_noise: float = 0.0,
     seed: int = 1,
     logs_dir: str | Path | None = None,
+    first_weight: int | None = None,
     num_threads: int | None = None,
     energy: EnergyTable = HOROWITZ_45NM,
 ) -> dict[str, Any]:
@@ -43,7 +44,9 @@ def evaluate(
 
     ``loader`` yields (images [N, C, H, W], labels [N]). ``network`` is the trained ANN; without one, the ANN's
     accuracy is that of the closed form. ``input_noise`` r multiplies each pixel by 1 + r * (U - 1/2), U uniform in
-    [0, 1), drawn from ``seed`` (work E). ``logs_dir`` gets the six published text files. Energy in joule per sample.
+    [0, 1), drawn from ``seed`` (work E). ``logs_dir`` gets the six published text files, by work D's rule, or, with a
+    ``first_weight`` of 2^k, by work E's: the first layer's spikes are not counted, and weigh 2^k operations each. Energy
+    in joule per sample.
     The keys are those of ``report.json`` (docs/conventions.md).
     """
     if num_steps < 1:
@@ -68,7 +71,13 @@ def evaluate(
     if not samples:
         raise SpikeletError("loader: it yields no images to evaluate on")
     if logs_dir is not None:
-        metrics.published_logs(logs_dir, batches)
+        rest = len(run.layers) - 1
+        of_e = (
+            {}
+            if first_weight is None
+            else {"counted": [False] + [True] * rest, "magnitude": [first_weight] + [1] * rest}
+        )
+        metrics.published_logs(logs_dir, batches, **of_e)
     curve = np.sum([np.asarray(b.correct) for b in batches], axis=0) / samples
     report = {"ann_accuracy": right / samples, "num_samples": samples, "input_noise": input_noise, "seconds": seconds}
     return (

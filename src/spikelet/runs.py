@@ -304,8 +304,10 @@ def _earlier_agreement(folder: Path | None) -> dict[str, Any]:
 
 def _how(config: Config) -> dict[str, Any]:
     settings = config.evaluate
+    unary = config.model.first_levels is not None and config.model.k is not None
+    logs = {"first_weight": 2**config.model.k if unary else None}  # type: ignore[operator]
     common = {"num_steps": settings.num_steps, "input_noise": settings.input_noise}
-    return common | {"seed": config.seed, "num_threads": config.num_threads}
+    return common | logs | {"seed": config.seed, "num_threads": config.num_threads}
 
 
 def _signed(report: dict[str, Any], config: Config) -> dict[str, Any]:

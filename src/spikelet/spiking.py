@@ -79,8 +79,11 @@ class SpikingNetwork(nn.Module):
             logits.append(outputs[-1].flatten(1))
             if tally is not None:
                 tally.add(t, outputs)
+            if t > 0 and not any(bool(out.any()) for out in outputs):
+                break  # nobody fired and no input is to come: every further step repeats this one
         final = [states[int(i)][1].to(torch.int8).numpy() for i in self.neurons] if counts else None  # type: ignore[index]
-        return self._record(torch.stack(logits).numpy(), tally, final, num_steps)
+        logits += [torch.zeros_like(logits[0])] * (num_steps - len(logits))
+        return self._record(torch.stack(logits).numpy(), tally, final)
 
     def forward(self, images: Tensor, num_steps: int = 8) -> Tensor:
         """What each step adds to the logits: [T, N, classes]."""
@@ -149,7 +152,7 @@ class SpikingNetwork(nn.Module):
                 tables[node.source] += _unpool(tables[i], node, self.shapes[node.source])
         return tables
 
-    def _record(self, logits: np.ndarray, tally: "_Tally | None", counts, num_steps: int) -> Record:
+    def _record(self, logits: np.ndarray, tally: "_Tally | None", counts) -> Record:
         neurons = np.array([int(np.prod(self.shapes[int(i)])) for i in self.neurons], np.int64)
         if tally is None:
             return Record(logits, self.layers, neurons, None, None, None, None, counts)

@@ -5,7 +5,7 @@ import numpy as np
 from spikelet.integer.kernels_events import compiled
 from spikelet.integer.kernels_windows import row_sums
 from spikelet.integer.layout import MAGIC_SHIFT
-from spikelet.integer.vector import LANES, put, reach_mask, trailing_zeros
+from spikelet.integer.vector import LANES, population_count, put, reach_mask, trailing_zeros
 
 
 @compiled
@@ -21,12 +21,13 @@ def load_pixels(image, plane, extent, geometry):
         first, last = width, -1
         for channel in range(channels):
             o = (y + top) * row + left * channels + channel
+            line = image[channel, y]
             for x in range(width):
-                plane[o + x * channels] = image[channel, y, x]
+                plane[o + x * channels] = line[x]
             a, b = 0, width - 1
-            while a < first and image[channel, y, a] == 0:
+            while a < first and line[a] == 0:
                 a += 1
-            while b > last and image[channel, y, b] == 0:
+            while b > last and line[b] == 0:
                 b -= 1
             first, last = min(first, a), max(last, b)
         if last >= 0:
@@ -57,11 +58,12 @@ def row_levels(v, y, first, last, levels, thresholds, geometry, lists, sizes):
         mask = ~np.uint64(0)
         if end - block < LANES:
             mask = ~np.uint64(0) >> np.uint64(LANES - (end - block))
-        for m in range(levels):
-            mask &= reach_mask(v, block, thresholds[m], block)
-            k = sizes[m]
-            lists[m, k, 0], lists[m, k, 1] = np.uint64(y * width * channels + block), mask
-            sizes[m] = k + np.int64(mask != 0)
+        for four in range(0, levels, 4):  # a branch for each level would be mispredicted too often
+            for m in range(four, min(four + 4, levels)):
+                mask &= reach_mask(v, block, thresholds[m], block)
+                k = sizes[m]
+                lists[m, k, 0], lists[m, k, 1] = np.uint64(y * width * channels + block), mask
+                sizes[m] = k + np.int64(mask != 0)
             if mask == 0:
                 break
 
@@ -73,13 +75,16 @@ def expand(found, blocks, events, k, geometry):
     multiplier = np.int64(-(-(1 << MAGIC_SHIFT) // channels))
     for m in range(blocks):
         start, bits = np.int64(found[m, 0]), found[m, 1]
+        after = k + population_count(bits)
         while bits:
-            site = start + trailing_zeros(bits)
-            bits &= bits - np.uint64(1)
-            if real != channels:
-                site -= ((site * multiplier) >> MAGIC_SHIFT) * (channels - real)
-            put(events, k, site)
-            k += 1
+            for _ in range(4):  # beyond the last one, what is written is overwritten
+                site = start + trailing_zeros(bits)
+                bits &= bits - np.uint64(1)
+                if real != channels:
+                    site -= ((site * multiplier) >> MAGIC_SHIFT) * (channels - real)
+                put(events, k, site)
+                k += 1
+        k = after
     return k
 
 

@@ -82,7 +82,7 @@ class Work:
         """Event and start buffers for the output of ``stage``, large enough for every neuron to fire at every step."""
         slots = self.images * self.num_steps
         starts = self.buffer((stage.index, "starts"), 2 * slots + 1, np.int64)
-        return self.buffer((stage.index, "events"), slots * stage.capacity + 1, np.int32), starts
+        return self.buffer((stage.index, "events"), slots * stage.capacity + PADDING, np.int32), starts
 
 
 class Stage:

@@ -74,10 +74,20 @@ def put(typingctx, array, index, value):
 
 @intrinsic
 def trailing_zeros(typingctx, word):
-    """Index of the lowest set bit of a uint64 that is not 0."""
+    """Index of the lowest set bit of a uint64; 64 where there is none."""
 
     def generate(context, builder, signature, arguments):
-        return builder.cttz(arguments[0], ir.IntType(1)(1))
+        return builder.cttz(arguments[0], ir.IntType(1)(0))
+
+    return types.int64(types.uint64), generate
+
+
+@intrinsic
+def population_count(typingctx, word):
+    """Number of set bits of a uint64."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.ctpop(arguments[0])
 
     return types.int64(types.uint64), generate
 

@@ -1,0 +1,165 @@
+"""docs/results.md, its figures and the README's table, from the reports in docs/reports and from nothing else.
+
+    python benchmarks/results.py [RUN ...]
+
+Reports of the runs that are named (run folders) are first copied to docs/reports. Every number in the page is a field
+of one of those files, which hold the commit, the recipe, the seed, the versions and the machine that made them.
+"""
+
+import argparse
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from spikelet import plots
+from spikelet.report import read_report
+
+DOCS = Path(__file__).parents[1] / "docs"
+README = DOCS.parent / "README.md"
+Report = dict[str, Any]
+
+# Work D's LeNet on MNIST from its committed logs: accuracy, T, positive, negative spikes, operations (per image).
+PUBLISHED_D = {
+    0: (0.9929, 7, 7610, 751, 1.511e6),
+    1: (0.9932, 14, 16336, 2246, 3.256e6),
+    2: (0.9928, 18, 32009, 4839, 6.505e6),
+}
+
+
+def table_head(*columns: str) -> str:
+    return "| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|\n"
+
+
+CURVE = "at T = 1, 2, 3, 4 (%)"
+HEADER = table_head(
+    "network", "accuracy", "ANN", "T", CURVE, "spikes (negative)", "SOP", "non-zero", "energy", "weights"
+)
+
+
+def row(name: str, report: Report) -> str:
+    """One line of the table of networks."""
+    curve = ", ".join(f"{100 * a:.2f}" for a in report["accuracy_per_step"][:4])
+    spikes, operations = report["spikes_per_sample"], report["synaptic_operations_per_sample"]
+    return (
+        f"| {name} | {100 * report['accuracy']:.2f} % | {100 * report['ann_accuracy']:.2f} % "
+        f"| {report['settled_step']} | {curve} | {spikes['total']:,.0f} ({spikes['negative']:,.0f}) "
+        f"| {operations['total'] / 1e6:.3f} M "
+        f"| {operations['effective'] / 1e6:.3f} M | {report['energy_per_sample_joule']['snn'] * 1e9:,.0f} nJ "
+        f"| {report['weight_bytes'] / 1000:,.0f} kB |\n"
+    )
+
+
+def published_row(k: int) -> str:
+    accuracy, steps, positive, negative, operations = PUBLISHED_D[k]
+    start = f"| work D, published, k = {k} | {100 * accuracy:.2f} % | | {steps} | | "
+    return start + f"{positive + negative:,} ({negative:,}) | {operations / 1e6:.3f} M | | | |\n"
+
+
+def read_all() -> dict[str, Report]:
+    return {path.stem: json.loads(path.read_text()) for path in sorted((DOCS / "reports").glob("*.json"))}
+
+
+def keep(runs: list[str]) -> None:
+    for run in runs:
+        report = read_report(run)
+        (DOCS / "reports" / f"{Path(run).name}.json").write_text(json.dumps(report, indent=1) + "\n")
+
+
+def page(reports: dict[str, Report]) -> str:
+    text = "# Results\n\nMade by `python benchmarks/results.py` from the files in `docs/reports`: do not edit.\n\n"
+    text += (
+        "Per image, on the whole test set. T is the step after which the accuracy changes no more; SOP counts every\n"
+    )
+    text += "spike times its true fan-out, zero weights included; energy is arithmetic only (docs/conventions.md).\n\n"
+    text += "## MNIST, 10,000 test images\n\n" + HEADER
+    flagship = {n: r for n, r in reports.items() if n.startswith("mnist-lenet-k0")}
+    text += "".join(row(f"LeNet-E, all integer (`{name}`)", report) for name, report in flagship.items())
+    for k in (0, 1, 2):
+        name = f"mnist-lenet-d-k{k}"
+        if name in reports:
+            text += row(f"LeNet-D, k = {k}, float weights (`{name}`)", reports[name]) + published_row(k)
+    text += agreements(reports) + costs(reports) + engine()
+    digits = {n: r for n, r in reports.items() if r["recipe"] == "digits-demo"}
+    if digits:
+        text += "\n## Digits, 360 test images\n\n" + HEADER + "".join(row(f"`{n}`", r) for n, r in digits.items())
+    return text
+
+
+def agreements(reports: dict[str, Report]) -> str:
+    text = "\n### Nothing is lost\n\nShare of neurons, and of answers, that are equal over the whole test set:\n\n"
+    text += table_head("run", "SNN = integer ANN", "integer ANN = float ANN", "answers, SNN = ANN")
+    for name, report in reports.items():
+        a = report["agreement"]
+        values = (a["snn_vs_integer_ann"], a["integer_vs_float_ann"], a["answers"])
+        text += f"| `{name}` | " + " | ".join(f"{100 * v:.4f} %" for v in values) + " |\n"
+    return text
+
+
+def costs(reports: dict[str, Report]) -> str:
+    runs = {float(n.removeprefix("cost-")): r for n, r in reports.items() if n.startswith("cost-")}
+    if not runs:
+        return ""
+    runs = dict(sorted(runs.items()))
+    labels = [f"{weight:g}" for weight in runs]
+    published = [("work D, k = 0", PUBLISHED_D[0][4], PUBLISHED_D[0][0])]
+    plots.plot_trade_off([*runs.values()], DOCS / "figures" / "trade_off.png", labels, published, legend="cost")
+    text = "\n### What operations cost\n\n"
+    text += "The same network and budget, five weights of the loss term (SOP per image, in millions):\n\n"
+    text += HEADER + "".join(row(f"weight {weight:g}", report) for weight, report in runs.items())
+    return text + "\n![accuracy against synaptic operations](figures/trade_off.png)\n"
+
+
+def engine() -> str:
+    path = DOCS / "reports" / "benchmarks" / "integer_engine.json"
+    if not path.exists():
+        return ""
+    facts = json.loads(path.read_text())
+    text = "\n## Speed of the integer engine\n\n`python benchmarks/integer_engine.py`, "
+    text += f"{facts['model']}, {facts['images']}: {facts['spikes']:,.0f} spikes and {facts['operations'] / 1e6:.3f} M "
+    text += f"operations per image; {facts['processor']}; median of {facts['rounds']} interleaved rounds.\n\n"
+    text += table_head("contender", "T", "batch", "threads", "allocator", "images/s", "the engine is")
+    for line in facts["rows"]:
+        name = f"{line['contender']} {line['variant']}".strip()
+        text += f"| {name} | {line['num_steps'] or '-'} | {line['batch']} | {line['threads']} | {line['allocator']} "
+        text += f"| {line['images_per_second']:,.0f} | {line['engine_is']:.2f} x |\n"
+    return text
+
+
+def figures(reports: dict[str, Report]) -> None:
+    lenets = {
+        f"LeNet-D, k = {k}": reports[f"mnist-lenet-d-k{k}"] for k in (0, 1, 2) if f"mnist-lenet-d-k{k}" in reports
+    }
+    if "mnist-lenet-k0" in reports:
+        lenets = {"LeNet-E, integer": reports["mnist-lenet-k0"], **lenets}
+    kinds = {"accuracy": plots.plot_accuracy, "spikes": plots.plot_spikes, "operations": plots.plot_operations}
+    if lenets:
+        for name, plot in kinds.items():
+            plot([*lenets.values()], DOCS / "figures" / f"{name}.png", [*lenets])
+
+
+def readme_table(reports: dict[str, Report]) -> None:
+    names = [n for n in ("mnist-lenet-k0", "mnist-lenet-d-k0", "mnist-lenet-d-k1", "mnist-lenet-d-k2") if n in reports]
+    table = HEADER + "".join(row(f"`{n}`", reports[n]) for n in names)
+    text = README.read_text()
+    new = re.sub(
+        r"(<!-- results -->\n).*?(<!-- /results -->)", lambda m: m[1] + "\n" + table + "\n" + m[2], text, flags=re.S
+    )
+    README.write_text(new)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="*", help="run folders whose reports are to be kept")
+    keep(parser.parse_args().runs)
+    reports = read_all()
+    (DOCS / "results.md").write_text(
+        page(reports) + "".join(f"\n![{name}](figures/{name}.png)\n" for name in ("accuracy", "spikes", "operations"))
+    )
+    figures(reports)
+    if README.exists():
+        readme_table(reports)
+
+
+if __name__ == "__main__":
+    main()
