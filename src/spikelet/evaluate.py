@@ -45,9 +45,8 @@ def evaluate(
     ``loader`` yields (images [N, C, H, W], labels [N]). ``network`` is the trained ANN; without one, the ANN's
     accuracy is that of the closed form. ``input_noise`` r multiplies each pixel by 1 + r * (U - 1/2), U uniform in
     [0, 1), drawn from ``seed`` (work E). ``logs_dir`` gets the six published text files, by work D's rule, or, with a
-    ``first_weight`` of 2^k, by work E's: the first layer's spikes are not counted, and weigh 2^k operations each. Energy
-    in joule per sample.
-    The keys are those of ``report.json`` (docs/conventions.md).
+    ``first_weight`` of 2^k, by work E's: the first layer's spikes are not counted, and weigh 2^k operations each.
+    Energy in joule per sample. The keys are those of ``report.json`` (docs/conventions.md).
     """
     if num_steps < 1:
         raise SpikeletError(f"num_steps: expected at least 1, got {num_steps}")
@@ -72,12 +71,8 @@ def evaluate(
         raise SpikeletError("loader: it yields no images to evaluate on")
     if logs_dir is not None:
         rest = len(run.layers) - 1
-        of_e = (
-            {}
-            if first_weight is None
-            else {"counted": [False] + [True] * rest, "magnitude": [first_weight] + [1] * rest}
-        )
-        metrics.published_logs(logs_dir, batches, **of_e)
+        counted = [first_weight is None] + [True] * rest
+        metrics.published_logs(logs_dir, batches, counted, [first_weight or 1] + [1] * rest)
     curve = np.sum([np.asarray(b.correct) for b in batches], axis=0) / samples
     report = {"ann_accuracy": right / samples, "num_samples": samples, "input_noise": input_noise, "seconds": seconds}
     return (
