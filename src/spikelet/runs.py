@@ -33,6 +33,8 @@ def train(config: Config, run_dir: Path, say: Say = print) -> dict[str, Any]:
     val_loader = build.loader(config, "val") if config.data.train_split == "train" else None
     test_loader = build.loader(config, "test")
     network = build.network(config)
+    if config.init_from is not None:
+        start_from(config.init_from, network)
     check_trainer(config.trainer)
     claim(config, run_dir)
     from spikelet.training import fit
@@ -53,6 +55,16 @@ def train(config: Config, run_dir: Path, say: Say = print) -> dict[str, Any]:
     if not _is_first_process():
         return {}
     return publish(config, network.cpu(), run_dir, test_loader, say)
+
+
+def start_from(name: str, network: Any) -> None:
+    """Give ``network`` the trained weights of the run ``name``, which must have the same layers."""
+    trained = find(name, argument="init_from").network()
+    if trained is None:
+        raise SpikeletError(f"init_from: {name} is an integer network, which cannot be trained; expected a run")
+    if trained.settings != network.settings or trained.input_shape != network.input_shape:
+        raise SpikeletError(f"init_from: {name} was trained with other model settings ({trained.settings})")
+    network.load_state_dict(trained.state_dict())
 
 
 def publish(config: Config, network: Any, run_dir: Path, test_loader: Any, say: Say) -> dict[str, Any]:

@@ -67,6 +67,7 @@ class Config:
     """Everything a run is told; ``recipes/config.yaml`` and the recipe's own file fill it in.
 
     exp_id       the run folder's name under runs/
+    init_from    a run whose trained weights this one starts with (a folder, or an exp_id under runs/)
     resume       continue from the run folder's checkpoint, where there is one
     overwrite    throw away what an earlier run left in the run folder
     num_threads  of torch and of the integer engine; None: one per core
@@ -76,6 +77,7 @@ class Config:
     exp_id: str = "run"
     recipe: str = "custom"
     seed: int = 1
+    init_from: str | None = None
     resume: bool = False
     overwrite: bool = False
     num_threads: int | None = None
