@@ -335,6 +335,21 @@ def test_a_killed_run_resumes_to_the_same_weights(elsewhere: Path) -> None:
     assert (killed / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
 
 
+def test_init_from_starts_with_the_weights_of_another_run(at_work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", *TINY, "exp_id=again", "init_from=small", "train.lr=1e-9", "train.num_epochs=1"]) == 0
+    before, after = (
+        load_network(at_work / "runs" / name / "checkpoints" / "last.ckpt")
+        .layers[0]
+        .op.parametrizations.weight.original
+        for name in ("small", "again")
+    )
+    assert torch.allclose(before, after, atol=1e-5)
+    for words, said in ((["init_from=nobody"], "init_from: nobody"), (["init_from=small", "model.k=1"], "init_from:")):
+        assert cli.main(["train", *TINY, "exp_id=never", *words]) == 2
+        assert said in capsys.readouterr().err
+    assert not (at_work / "runs" / "never").exists()
+
+
 def test_resume_without_a_checkpoint_starts_anew(elsewhere: Path) -> None:
     short = (*TINY, "exp_id=new", "train.num_epochs=1", "trainer.limit_train_batches=2", "resume=true")
     assert cli.main(["train", *short]) == 0
