@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import re
-import shutil
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,7 +13,7 @@ import yaml
 from omegaconf import OmegaConf
 from PIL import Image
 from test_floors import FLOORS
-from test_readme import QUIET, ROOT, SHORT, blocks, commands, run_block, run_line
+from test_readme import PAGES, ROOT, SHORT, blocks, commands, run_block, run_line
 
 from spikelet import cli
 from spikelet.metrics import PUBLISHED_LOGS, EnergyTable
@@ -23,7 +22,7 @@ from spikelet.recipes import compose, schema
 DESIGN, CONVENTIONS, CHOOSING = (ROOT / "docs" / f"{name}.md" for name in ("design", "conventions", "choosing"))
 SOURCE = ROOT / "src" / "spikelet"
 ROOMS = {
-    p.name.removesuffix(".py") for p in SOURCE.iterdir() if p.suffix == ".py" or p.is_dir() and p.name[0].isalpha()
+    p.name.removesuffix(".py") for p in SOURCE.iterdir() if p.suffix == ".py" or (p.is_dir() and p.name[0].isalpha())
 }
 CODE = ROOMS - {"models"}  # models/ holds files, no code
 
@@ -81,10 +80,9 @@ def test_floors_are_those_of_the_test() -> None:
     assert documented.keys() == CODE - {"__init__", "__main__", "__pycache__"}
 
 
-def test_commands_in_the_tree_are_the_commands() -> None:
-    assert re.findall(r"\w+", tree()["src/spikelet/cli.py"].removeprefix("spikelet ")) == [*cli.COMMANDS][0:0] + sorted(
-        cli.COMMANDS, key=tree()["src/spikelet/cli.py"].index
-    )
+def test_the_tree_lists_the_commands() -> None:
+    said = tree()["src/spikelet/cli.py"].removeprefix("spikelet ")
+    assert sorted(said.split(" | ")) == sorted(cli.COMMANDS)
 
 
 # docs/conventions.md
@@ -129,7 +127,6 @@ def test_every_key_of_the_report_has_its_row(k: str, starred: bool, folder: Path
     report = json.loads((folder / "runs" / f"k-{k}" / "report.json").read_text())
     cells = [key for key, _, _ in rows(CONVENTIONS, "The report")[1:]]
     assert flat(report) == {name for cell in cells for name in names(cell) if "*" in cell or not starred}
-    assert starred or set(rep := report["spikes_per_sample"]) == {"positive", "negative", "total", "net", "per_layer"} and rep
 
 
 def test_logs_and_constants_are_all_there() -> None:
@@ -154,9 +151,13 @@ def test_published_numbers_are_those_of_the_recipes() -> None:
 
 
 def test_recipes_that_the_documents_name_exist() -> None:
-    named = {n for page in (DESIGN, CONVENTIONS, CHOOSING) for n in re.findall(r"`([a-z0-9]+-[\w-]+)`", page.read_text())}
-    prefixes = {name.split("-")[0] for name in compose.packaged()}
-    assert {n for n in named if n.split("-")[0] in prefixes} - {"mnist-lenet"} - set(compose.packaged()) <= {"fashion-mnist"}
+    recipes = compose.packaged()
+    first_words = {name.split("-")[0] for name in recipes}
+    named = {name for page in PAGES for name in re.findall(r"`([a-z0-9]+-[\w-]+)`", page.read_text())}
+    assert {name for name in named if name.split("-")[0] in first_words} - set(recipes) <= {
+        "mnist-lenet",
+        "fashion-mnist",
+    }
 
 
 def test_the_lines_of_choosing_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

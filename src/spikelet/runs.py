@@ -112,7 +112,8 @@ def check(config: Config, network: Any, converted: Any, loader: Any) -> dict[str
 def describe(config: Config) -> dict[str, Any]:
     """What an integer network's file says of itself: enough to evaluate it without its run folder."""
     data = {"name": config.data.name, "eval_transform": config.data.eval_transform}
-    return {"recipe": config.recipe, "seed": config.seed, "num_steps": config.evaluate.num_steps, "data": data}
+    whence = {"recipe": config.recipe, "seed": config.seed, "num_steps": config.evaluate.num_steps}
+    return whence | {"data": data, "model": asdict(config.model)}
 
 
 def claim(config: Config, run_dir: Path) -> None:
@@ -153,8 +154,9 @@ def check_trainer(options: dict[str, Any]) -> None:
         return
     import inspect
 
-    import lightning
+    from spikelet.training import quiet_lightning
 
+    lightning = quiet_lightning()
     known = [*inspect.signature(lightning.Trainer.__init__).parameters][1:]
     for name in options:
         if name not in known:
@@ -199,11 +201,12 @@ def find(name: str, overrides: list[str] | None = None, argument: str = "RUN") -
     for folder in (Path(name), RUNS / name):
         if (folder / CONFIG).is_file():
             return Target(name, schema.load(folder / CONFIG, overrides), folder=folder)
-        if folder.is_dir() and folder.name == name.rstrip("/") and name not in boxed:
-            raise SpikeletError(f"{argument}: {folder} is no run folder: it holds no {CONFIG}")
     file = boxed.get(name, Path(name))
     if file.is_file():
         return Target(name, _file_config(file, overrides), file=file)
+    for folder in (RUNS / name, Path(name)):
+        if folder.is_dir():
+            raise SpikeletError(f"{argument}: {folder} is no run folder: it holds no {CONFIG}")
     runs = [path.parent.name for path in sorted(RUNS.glob(f"*/{CONFIG}"))]
     close = get_close_matches(name, [*runs, *boxed], n=3)
     hint = f"; did you mean {' or '.join(close)}?" if close else ""
@@ -244,10 +247,13 @@ def packaged_networks() -> dict[str, Path]:
 
 
 def _file_config(file: Path, overrides: list[str] | None) -> Config:
+    from spikelet.networks import NetworkSettings
+
     metadata = IntegerNetwork.load(file).metadata
     try:
         data, steps = DataSettings(**metadata["data"]), int(metadata["num_steps"])
-        config = Config(recipe=metadata["recipe"], seed=metadata["seed"], data=data)
+        model = NetworkSettings(**metadata["model"])
+        config = Config(recipe=metadata["recipe"], seed=metadata["seed"], data=data, model=model)
         config.evaluate.num_steps = steps
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError(f"{file}: this integer network does not say its data set and num_steps ({error})") from error

@@ -55,7 +55,7 @@ def header(text: str) -> dict[str, str]:
         words = line.lstrip("# ").strip()
         if words.startswith("@package"):
             continue
-        named = re.match(r"(claim|measured|time|differs): (.*)", words)
+        named = re.match(r"(claim|measured|time|differs|command): (.*)", words)
         last, words = (named[1], named[2]) if named else (last, words)
         found[last] = f"{found[last]} {words}" if last in found else words
     return found

@@ -36,11 +36,7 @@ def fit(
     """
     settings = settings or TrainSettings()
     settings.check()
-    import lightning
-
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module="lightning")
+    lightning = quiet_lightning()
     from spikelet.training.module import Classifier
 
     run_dir = Path(run_dir) if run_dir is not None else None
@@ -68,6 +64,16 @@ def fit(
             raise KeyboardInterrupt from None
         raise
     return network.eval()
+
+
+def quiet_lightning() -> Any:
+    """Lightning, imported, and told to keep what it finds at every start to itself; only its warnings matter."""
+    import lightning
+
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="lightning")
+    return lightning
 
 
 def _checkpoint(run_dir: Path | None, resume: bool) -> Path | None:
