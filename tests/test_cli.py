@@ -202,7 +202,7 @@ def test_recipes_lists_and_shows(elsewhere: Path, capsys: pytest.CaptureFixture[
     assert cli.main(["recipes"]) == 0
     assert "mnist-lenet-d-k2" in capsys.readouterr().out
     assert cli.main(["recipes", "mnist-lenet-k0"]) == 0
-    assert "operation_cost: 0.1" in capsys.readouterr().out
+    assert "operation_cost: 0.05" in capsys.readouterr().out
 
 
 def test_datasets_lists_and_shows(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:

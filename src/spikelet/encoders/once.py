@@ -8,6 +8,7 @@ from spikelet.errors import SpikeletError
 def once(x: Tensor, num_steps: int) -> Tensor:
     """Present ``x`` [N, ...] at t = 0 and nothing afterwards: [T, N, ...]. Source: Zou et al. 2023 (reference 4.6).
 
+    >>> import torch
     >>> once(torch.tensor([[0.5]]), num_steps=3).flatten().tolist()
     [0.5, 0.0, 0.0]
     """
