@@ -189,6 +189,8 @@ def test_convert_again(at_work: Path, capsys: pytest.CaptureFixture[str]) -> Non
     file.unlink()
     assert cli.main(["convert", "small", "num_threads=1"]) == 0
     assert numbers(file) == before and "every neuron and every answer" in capsys.readouterr().out
+    assert not (file.parent / "report.json").exists(), "it told of the network before"
+    assert cli.main(["evaluate", "small"]) == 0
 
 
 def test_report_of_one_and_of_several(at_work: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -255,7 +257,7 @@ def test_config_dir_adds_recipes(elsewhere: Path, capsys: pytest.CaptureFixture[
     )
     assert cli.main(["train", "--config-dir=mine", "recipe=my-own", *short]) == 0
     report = json.loads((elsewhere / "runs" / "my-own-s1" / "report.json").read_text())
-    assert report["recipe"] == "my-own" and report["model"]["k"] == 1 and report["model"]["notation"] == "4C3-FC10"
+    assert report["recipe"] == "my-own" and report["config"]["model"]["k"] == 1 and report["config"]["model"]["notation"] == "4C3-FC10"
 
 
 @pytest.mark.parametrize(
@@ -282,7 +284,7 @@ def test_sweep_gives_every_run_its_folder(elsewhere: Path) -> None:
     names = {path.name for path in (elsewhere / "runs").iterdir() if path.is_dir()}
     assert names == {f"digits-demo-s{seed},model.k={k}" for seed in (1, 2) for k in (0, 1)}
     reports = [json.loads(path.read_text()) for path in sorted((elsewhere / "runs").glob("*/report.json"))]
-    assert sorted((report["seed"], report["model"]["k"]) for report in reports) == [(1, 0), (1, 1), (2, 0), (2, 1)]
+    assert sorted((report["seed"], report["config"]["model"]["k"]) for report in reports) == [(1, 0), (1, 1), (2, 0), (2, 1)]
 
 
 def test_cfg_shows_and_does_nothing(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,9 @@ from torch import nn
 
 from spikelet import ConversionError, NetworkSettings, SpikeletError, build, check_equivalence, to_integer, to_spiking
 from spikelet.convert import float_counts, fold, settled_counts
+from spikelet.integer import Conv
 from spikelet.networks import Network
+from spikelet.spiking import Folded, SpikingNetwork
 
 NOTATIONS = (
     "4C3-P2-FC3",
@@ -81,15 +83,77 @@ def test_float_spiking_network_settles_too(notation: str) -> None:
     assert agreement["answers"] == 1.0
 
 
+def as_float(node):
+    """An integer network's node for the float simulation, thresholds in accumulators."""
+    if not isinstance(node, Conv):
+        return node
+    weight = torch.from_numpy(node.weight.astype(np.float64))
+    common = (node.name, node.source, weight, node.stride, node.padding, node.groups, node.bits, 1.0)
+    if node.neuron is None:
+        return Folded(*common)
+    scale = 2.0**-node.neuron.fraction_bits
+    first, step = (torch.from_numpy(a * scale) for a in (node.neuron.first, node.neuron.step))
+    return Folded(*common, first, step, node.neuron.max_count)
+
+
 @pytest.mark.parametrize("notation", NOTATIONS)
-def test_both_engines_spike_alike(notation: str) -> None:
-    """The float simulation of an integer network's own weights fires the same spikes at the same steps."""
-    network = random_network(notation, seed=5, k=1, first_levels=None).double()
-    ours = to_spiking(network).run(images(), 12, record=True)
-    integer = to_integer(network).run(images().numpy(), 12, record=True)
+def test_both_engines_fire_the_same_spikes_at_the_same_steps(notation: str) -> None:
+    integer = to_integer(random_network(notation, seed=5, k=1, first_levels=None))
+    simulated = SpikingNetwork([as_float(n) for n in integer.nodes], integer.input_shape)
+    ours, theirs = simulated.run(images(), 12, record=True), integer.run(images().numpy(), 12, record=True)
+    assert np.array_equal(ours.logits, theirs.logits)
     for name in ("positive", "negative", "synaptic_operations", "effective_operations"):
-        a, b = getattr(ours, name), getattr(integer, name)
-        assert abs(a.sum() - b.sum()) <= 0.02 * max(1, a.sum()), name
+        assert np.array_equal(getattr(ours, name), getattr(theirs, name)), name
+
+
+@pytest.mark.parametrize(("gamma", "beta", "count"), [(1e-8, 0.7, 1), (1e-20, 2.6, 3), (-1e-9, -1.0, 0), (0.0, 1.4, 1)])
+def test_a_constant_channel_spoils_nothing(gamma: float, beta: float, count: int) -> None:
+    network = random_network("4C3-4C2-FC3", seed=2, first_levels=None)
+    plain = to_integer(network).nodes[1].neuron.fraction_bits
+    norm = network.blocks()["4C2"].norm
+    norm.weight.data[1], norm.bias.data[1] = gamma, beta
+    integer = to_integer(network)
+    assert integer.nodes[1].neuron.fraction_bits == plain
+    assert (integer.run(images().numpy(), 40, counts=True).counts[1][:, 1] == count).all()
+
+
+def test_a_network_that_diverged_is_refused() -> None:
+    network = random_network("4C3-FC3", seed=2)
+    network.blocks()["4C3"].norm.bias.data[0] = float("nan")
+    with pytest.raises(ConversionError, match=r"layer 4C3: .* not finite"):
+        to_integer(network)
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "word"),
+    [
+        ("AP2", nn.AvgPool2d(2, ceil_mode=True), "ceil_mode"),
+        ("AP2", nn.AvgPool2d(2, divisor_override=1), "divisor_override"),
+        ("AP2", nn.MaxPool2d(2, dilation=2), "dilation"),
+    ],
+)
+def test_pool_options_are_refused_by_name(name: str, layer: nn.Module, word: str) -> None:
+    network = random_network("4C3-AP2-FC3", seed=1)
+    setattr(network.layers, name, layer)
+    with pytest.raises(ConversionError, match=f"layer {name}: {word}"):
+        fold(network)
+
+
+def test_batch_norm_without_statistics_is_refused() -> None:
+    network = random_network("4C3-FC3", seed=1)
+    network.blocks()["4C3"].norm = nn.BatchNorm2d(4, affine=False)
+    with pytest.raises(ConversionError, match="layer 4C3: its batch norm"):
+        fold(network)
+
+
+def test_the_check_runs_until_everybody_rests_and_leaves_the_mode_alone() -> None:
+    network = random_network("4C3-FC3", seed=1, first_levels=None)
+    network.blocks()["4C3"].norm.bias.data.fill_(100.0)
+    network.train()
+    before = network.blocks()["4C3"].norm.running_mean.clone()
+    agreement = check_equivalence(network, to_integer(network), [(images(), torch.zeros(6))], num_steps=2)
+    assert agreement["snn_vs_integer_ann"] == agreement["answers"] == 1.0
+    assert network.training and torch.equal(before, network.blocks()["4C3"].norm.running_mean)
 
 
 def test_unary_first_layer_stops_at_its_levels() -> None:

@@ -109,7 +109,7 @@ def flat(report: dict[str, Any]) -> set[str]:
     """Dotted keys, as deep as the table goes."""
     found = set()
     for key, value in report.items():
-        deeper = isinstance(value, dict) and key not in ("model", "versions", "machine")
+        deeper = isinstance(value, dict) and key not in ("config", "versions", "machine")
         found |= {f"{key}.{inner}" for inner in value} if deeper else {key}
     return found
 

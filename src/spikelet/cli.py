@@ -93,17 +93,17 @@ EVALUATE_KEYS = {
     "num_steps": "evaluate.num_steps",
     "input_noise": "evaluate.input_noise",
     "batch_size": "evaluate.batch_size",
-    "fraction_bits": "convert.fraction_bits",
     "num_threads": "num_threads",
     "seed": "seed",
     "data.root": "data.root",
     "data.verify": "data.verify",
     "data.download": "data.download",
 }
-CONVERT_KEYS = {
-    key: EVALUATE_KEYS[key] for key in ("fraction_bits", "num_threads", "data.root", "data.verify", "data.download")
-} | {"settle_steps": "evaluate.settle_steps"}
-RESULT_KEYS = ("num_steps", "input_noise", "fraction_bits", "seed")
+CONVERT_KEYS = {key: EVALUATE_KEYS[key] for key in ("num_threads", "data.root", "data.verify", "data.download")} | {
+    "fraction_bits": "convert.fraction_bits",
+    "settle_steps": "evaluate.settle_steps",
+}
+RESULT_KEYS = ("num_steps", "input_noise", "seed")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -237,7 +237,8 @@ def _show(console: Console, report: dict[str, Any], folder: Path | None) -> None
     from spikelet.report import summary_table, write_figures
     from spikelet.runs import shown
 
-    integer = report.get("model", {}).get("weights") != "float" and report.get("model", {}).get("first") == "integer"
+    model = report.get("config", {}).get("model", {})
+    integer = model.get("weights") != "float" and model.get("first") == model.get("last") == "integer"
     console.print()
     console.print(summary_table(report, "integer SNN" if integer else "SNN"))
     if "agreement" in report:

@@ -6,6 +6,7 @@ Source: Zou et al. 2023 and 2024 (reference 4.4 to 4.8), with rounding after sca
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,11 +14,12 @@ from torch import Tensor, nn
 
 from spikelet.errors import ConversionError, SpikeletError
 from spikelet.integer import Add, Conv, IntegerNetwork, MaxPool, Neuron, Record, SumPool
-from spikelet.networks import Block, Network, Residual
+from spikelet.networks import Block, Network, Residual, answers
 from spikelet.quantizers import Levels, weight_quantizer
 from spikelet.spiking import FloatNode, Folded, SpikingNetwork, sum_pool
 
 MAX_FRACTION_BITS = 16
+MAX_SETTLE_STEPS = 8192
 INT32 = 2**31 - 1
 
 
@@ -44,11 +46,35 @@ def _fold_sequence(layers: nn.Sequential, source: int, prefix: str, nodes: list[
             nodes.append(_fold_block(name, source, layer))
         elif isinstance(layer, nn.AvgPool2d | nn.MaxPool2d):
             kind = SumPool if isinstance(layer, nn.AvgPool2d) else MaxPool
+            _check_pool(name, layer)
             nodes.append(kind(name, source, _pair(layer.kernel_size), _pair(layer.stride), _pair(layer.padding)))
         else:
             raise ConversionError(f"layer {name}: a {type(layer).__name__} has no spiking form")
         source = len(nodes) - 1
     return source
+
+
+def _check_pool(name: str, layer: nn.AvgPool2d | nn.MaxPool2d) -> None:
+    plain = {"ceil_mode": False, "divisor_override": None, "count_include_pad": True, "dilation": 1}
+    for option, value in plain.items():
+        if getattr(layer, option, value) != value:
+            raise ConversionError(f"layer {name}: {option}={getattr(layer, option)} has no integer form, only {value}")
+
+
+def _check_block(name: str, block: Block, weight: Tensor) -> None:
+    op, norm = block.op, block.norm
+    strange = isinstance(op, nn.Conv2d) and (
+        isinstance(op.padding, str) or op.padding_mode != "zeros" or _pair(op.dilation) != (1, 1)
+    )
+    if strange:
+        raise ConversionError(
+            f"layer {name}: {op} has no integer form; expected a numeric padding of zeros, dilation 1"
+        )
+    if norm is not None and not (norm.affine and norm.track_running_stats):
+        raise ConversionError(f"layer {name}: its batch norm has no learned scale or no running statistics")
+    values = [weight, *(norm.state_dict().values() if norm is not None else ())]
+    if not all(bool(torch.isfinite(v).all()) for v in values):
+        raise ConversionError(f"layer {name}: a weight or batch norm value is not finite; the training diverged")
 
 
 def _pair(value) -> tuple[int, int]:
@@ -59,6 +85,7 @@ def _fold_block(name: str, source: int, block: Block) -> Folded:
     op = block.op
     quantizer = weight_quantizer(op)
     weight = op.weight.double()
+    _check_block(name, block, weight)
     unit = block.input_unit
     if quantizer is not None:
         latent: Tensor = op.parametrizations.weight.original  # type: ignore[assignment,union-attr]
@@ -68,8 +95,6 @@ def _fold_block(name: str, source: int, block: Block) -> Folded:
     if isinstance(op, nn.Linear):
         weight, stride, padding, groups = weight.reshape(-1, *block.input_shape), (1, 1), (0, 0), 1
     else:
-        if _pair(op.dilation) != (1, 1) or op.padding_mode != "zeros":
-            raise ConversionError(f"layer {name}: dilation and padding modes other than zeros have no integer form")
         stride, padding, groups = _pair(op.stride), _pair(op.padding), op.groups
     bits = quantizer.bits if quantizer is not None else None
     if block.activation is None:
@@ -147,9 +172,10 @@ def _integer_layer(node: Folded, peak: int, fraction_bits: int | None) -> Conv:
             f"layer {node.name}: its weights are float; train with integer weights (model.weights=ternary or uniform8, "
             "model.first=integer, model.last=integer) or convert to a float spiking network"
         )
-    weight = node.weight.to(torch.int8).numpy()
+    width = node.bits
+    node, weight = _without_constants(node, peak)
     reach = np.abs(weight.astype(np.int64)).sum(axis=(1, 2, 3)) * peak
-    common = (node.name, node.source, weight, node.stride, node.padding, node.groups, node.bits)
+    common = (node.name, node.source, weight, node.stride, node.padding, node.groups, width)
     if node.first is None or node.step is None:
         bias = np.rint(node.bias.numpy()).astype(np.int64) if node.bias is not None else np.zeros(len(reach), np.int64)
         if (reach + np.abs(bias)).max() > INT32:
@@ -174,6 +200,24 @@ def _integer_layer(node: Folded, peak: int, fraction_bits: int | None) -> Conv:
     )
 
 
+def _without_constants(node: Folded, peak: int) -> tuple[Folded, np.ndarray]:
+    """The layer, and its codes, with every channel whose count no input can change made a plain constant.
+
+    Such a channel (a gamma near 0, weights all 0) may have thresholds far beyond any membrane.
+    """
+    weight = node.weight.to(torch.int8).numpy()
+    if node.first is None or node.step is None:
+        return node, weight
+    reach = np.abs(weight.astype(np.int64)).sum(axis=(1, 2, 3)) * peak
+    first, step = node.first.numpy(), node.step.numpy()
+    low, high = (np.clip(np.floor((v - first) / step) + 1, 0, node.max_count) for v in (-reach, reach))
+    constant = low == high
+    weight = np.where(constant[:, None, None, None], 0, weight).astype(np.int8)
+    first = np.where(constant, np.where(low > 0, 1 - low, 1), first)
+    step = np.where(constant, 1, step)
+    return replace(node, first=torch.from_numpy(first), step=torch.from_numpy(step)), weight
+
+
 def _fixed_point(node: Folded, reach: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
     """Thresholds in units of 2^-bits, int64; those that no membrane within +-reach can tell apart are brought near."""
     assert node.first is not None and node.step is not None
@@ -181,9 +225,6 @@ def _fixed_point(node: Folded, reach: np.ndarray, bits: int) -> tuple[np.ndarray
     far = (reach.astype(np.float64) + 1) * scale
     first = np.minimum(np.rint(node.first.numpy() * scale), far)
     step = np.minimum(np.rint(node.step.numpy() * scale), np.maximum(far - first, 1))
-    always = first + (node.max_count - 1) * step <= -far
-    first = np.where(always, -far - node.max_count, first)
-    step = np.where(always, 1, step)
     return first.astype(np.int64), step.astype(np.int64)
 
 
@@ -245,8 +286,7 @@ def float_counts(network: Network, images: Tensor) -> tuple[list[Tensor], Tensor
 
     hooks = [m.register_forward_hook(keep) for m in network.modules() if isinstance(m, Levels)]
     try:
-        with torch.no_grad():
-            logits = network(images)
+        logits = answers(network, images)
     finally:
         for hook in hooks:
             hook.remove()
@@ -262,14 +302,16 @@ def check_equivalence(
 ) -> dict:
     """Compare spiking network, integer ANN and float ANN over a data set, neuron by neuron.
 
-    Returns fractions, 0 to 1: ``snn_vs_integer_ann`` (counts after ``num_steps`` against the closed form; must be 1),
+    The spiking network runs ``num_steps`` steps, and twice as many as long as anybody still fires at the end.
+
+    Returns fractions, 0 to 1: ``snn_vs_integer_ann`` (counts at rest against the closed form; must be 1),
     ``integer_vs_float_ann`` (closed form against the trained network's activations), ``answers`` (equal classes of the
     settled spiking and the integer ANN), ``answers_float`` (settled spiking against float ANN) and ``per_layer``.
     """
     same: dict[str, np.ndarray] = {}
-    answers = np.zeros(3, np.int64)
+    right = np.zeros(3, np.int64)
     for images, _ in loader:
-        run = run_images(converted, images, num_steps, counts=True, num_threads=num_threads)
+        run = _run_to_rest(converted, images, num_steps, num_threads)
         exact, exact_logits = settled_counts(converted, images)
         trained, logits = float_counts(network, images)
         for name, snn, ann, origin in zip(run.layers, run.counts or [], exact, trained, strict=True):
@@ -278,19 +320,32 @@ def check_equivalence(
             equal = [(spiking == ann_int).sum(), (ann_int == origin.reshape(len(images), -1)).sum(), ann_int.numel()]
             same[name] = same.get(name, np.zeros(3, np.int64)) + np.array([int(e) for e in equal])  # type: ignore[call-overload]
         answer = torch.from_numpy(run.logits.sum(0)).argmax(1)
-        answers += (int((answer == exact_logits.argmax(1)).sum()), int((answer == logits.argmax(1)).sum()), len(images))
+        right += (int((answer == exact_logits.argmax(1)).sum()), int((answer == logits.argmax(1)).sum()), len(images))
     total = np.sum([*same.values()], axis=0)
     if not same or total[2] == 0:
         raise SpikeletError("loader: it yields no images to compare on")
     return {
         "snn_vs_integer_ann": total[0] / total[2],
         "integer_vs_float_ann": total[1] / total[2],
-        "answers": answers[0] / answers[2],
-        "answers_float": answers[1] / answers[2],
+        "answers": right[0] / right[2],
+        "answers_float": right[1] / right[2],
         "per_layer": {
             n: {"snn_vs_integer_ann": s[0] / s[2], "integer_vs_float_ann": s[1] / s[2]} for n, s in same.items()
         },
     }
+
+
+def _run_to_rest(
+    converted: IntegerNetwork | SpikingNetwork, images: Tensor, num_steps: int, num_threads: int | None
+) -> Record:
+    """Run until a step after t = 0 in which nobody fires: nothing can happen after it."""
+    while num_steps <= MAX_SETTLE_STEPS:
+        run = run_images(converted, images, num_steps, record=True, counts=True, num_threads=num_threads)
+        assert run.positive is not None and run.negative is not None
+        if num_steps > 1 and not (run.positive[:, -1] + run.negative[:, -1]).any():
+            return run
+        num_steps *= 2
+    raise ConversionError(f"the network still fires after {num_steps // 2} steps; lower model.max_count")
 
 
 def run_images(converted: IntegerNetwork | SpikingNetwork, images: Tensor, num_steps: int, **options) -> Record:

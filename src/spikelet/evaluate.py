@@ -20,7 +20,7 @@ from spikelet.convert import run_images, settled_counts
 from spikelet.errors import SpikeletError
 from spikelet.integer import IntegerNetwork, Record
 from spikelet.metrics import HOROWITZ_45NM, EnergyTable
-from spikelet.networks import Network
+from spikelet.networks import Network, answers
 from spikelet.quantizers import weight_quantizer
 from spikelet.spiking import SpikingNetwork
 
@@ -60,8 +60,7 @@ def evaluate(
         start = time.perf_counter()
         run = run_images(converted, images, num_steps, record=True, num_threads=num_threads)
         seconds += time.perf_counter() - start
-        with torch.no_grad():
-            logits = network(images) if network is not None else settled_counts(converted, images)[1]
+        logits = answers(network, images) if network is not None else settled_counts(converted, images)[1]
         right += int((logits.argmax(1) == labels).sum())
         samples += len(labels)
         batches.append(_batch_counts(run, labels))
@@ -84,8 +83,7 @@ def evaluate_ann(network: Network, loader: Loader, energy: EnergyTable = HOROWIT
     """The report of a network that stays an ANN (full precision): accuracy, MACs, energy, memory."""
     right = samples = 0
     for images, labels in loader:
-        with torch.no_grad():
-            right += int((network(images).argmax(1) == labels).sum())
+        right += int((answers(network, images).argmax(1) == labels).sum())
         samples += len(labels)
     if not samples:
         raise SpikeletError("loader: it yields no images to evaluate on")
@@ -201,12 +199,15 @@ def _processor() -> str:
 
 
 def _commit() -> str | None:
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
+    """The commit of the working copy that this file is tracked in, "-dirty" where it was changed; None outside one."""
+    here = Path(__file__)
+    git = ["git", "-C", str(here.parent)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        subprocess.run([*git, "ls-files", "--error-unmatch", here.name], capture_output=True, timeout=10, check=True)
+        describe = [*git, "describe", "--always", "--dirty", "--abbrev=12", "--exclude", "*"]
+        return subprocess.run(describe, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
 
 
 def save_report(report: dict[str, Any], path: str | Path) -> Path:

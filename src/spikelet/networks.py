@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from spikelet.errors import SpikeletError
 from spikelet.metrics import fanout
-from spikelet.quantizers import Levels, Ternary, Uniform, WeightQuantizer, quantize_weight
+from spikelet.quantizers import QUANTIZERS, Levels, Uniform, WeightQuantizer, quantize_weight
 
 Shape = tuple[int, int, int]
 
@@ -44,12 +44,16 @@ class NetworkSettings:
     def check(self) -> None:
         for name, allowed in (
             ("pool", ("conv", "max", "avg")),
-            ("weights", ("ternary", "uniform8", "float")),
+            ("weights", (*QUANTIZERS, "float")),
             ("first", ("integer", "parity")),
             ("last", ("integer", "parity")),
         ):
             if getattr(self, name) not in allowed:
                 raise SpikeletError(f"model.{name}: expected one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        for name, low, high in (("k", 0, 6), ("max_count", 1, 127), ("first_levels", 1, 127)):
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise SpikeletError(f"model.{name}: expected {low} to {high}, got {value}")
         if not self.pixel_scale > 0:
             raise SpikeletError(f"model.pixel_scale: expected a positive number, got {self.pixel_scale}")
 
@@ -227,8 +231,8 @@ def _check_shape(token: str, shape: Shape) -> None:
 def _weight_quantizer(settings: NetworkSettings, first: bool, last: bool) -> WeightQuantizer | None:
     if first or last:
         return Uniform() if (settings.first if first else settings.last) == "integer" else None
-    kinds: dict[str, type[WeightQuantizer]] = {"ternary": Ternary, "uniform8": Uniform}
-    return kinds[settings.weights]() if settings.weights in kinds else None
+    kind = QUANTIZERS.get(settings.weights)
+    return kind() if kind is not None else None
 
 
 def _activation(settings: NetworkSettings, first: bool) -> nn.Module:
@@ -237,6 +241,17 @@ def _activation(settings: NetworkSettings, first: bool) -> nn.Module:
     if first and settings.first_levels is not None:
         return Levels(0, settings.first_levels)
     return Levels(settings.k, settings.max_count)
+
+
+def answers(network: nn.Module, images: Tensor) -> Tensor:
+    """The logits of ``network`` in evaluation mode, without gradient; its mode is left as it was."""
+    training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            return network(images)
+    finally:
+        network.train(training)
 
 
 class OperationMeter:

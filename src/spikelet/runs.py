@@ -1,10 +1,8 @@
 """A run: its folder, and what is done in it. Train, convert, check, evaluate; every verb leaves its file."""
 
-import json
 import os
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from importlib import resources
@@ -113,7 +111,8 @@ def describe(config: Config) -> dict[str, Any]:
     """What an integer network's file says of itself: enough to evaluate it without its run folder."""
     data = {"name": config.data.name, "eval_transform": config.data.eval_transform}
     whence = {"recipe": config.recipe, "seed": config.seed, "num_steps": config.evaluate.num_steps}
-    return whence | {"data": data, "model": asdict(config.model)}
+    made_by = {"model": asdict(config.model), "train": asdict(config.train), "init_from": config.init_from}
+    return whence | {"data": data, **made_by}
 
 
 def claim(config: Config, run_dir: Path) -> None:
@@ -138,14 +137,15 @@ def claim(config: Config, run_dir: Path) -> None:
 def _check_same(now: Config, before: Config, run_dir: Path) -> None:
     elsewhere = ("root", "num_workers", "verify", "download")
     new, old = asdict(now), asdict(before)
-    for part in ("model", "data"):
+    for part in ("model", "data", "train"):
         for key, value in new[part].items():
             if key not in elsewhere and value != old[part][key]:
                 raise SpikeletError(
                     f"{part}.{key}: {shown(run_dir)} was begun with {old[part][key]!r}, now got {value!r}"
                 )
-    if now.seed != before.seed:
-        raise SpikeletError(f"seed: {shown(run_dir)} was begun with {before.seed}, now got {now.seed}")
+    for key in ("seed", "init_from"):
+        if new[key] != old[key]:
+            raise SpikeletError(f"{key}: {shown(run_dir)} was begun with {old[key]!r}, now got {new[key]!r}")
 
 
 def check_trainer(options: dict[str, Any]) -> None:
@@ -261,7 +261,10 @@ def _file_config(file: Path, overrides: list[str] | None) -> Config:
 
 
 def convert(target: Target, say: Say = print) -> tuple[dict[str, Any], Path | None]:
-    """Convert a run's trained network (again) and check it: the agreement, and the file if the network is integer."""
+    """Convert a run's trained network (again) and check it: the agreement, and the file if the network is integer.
+
+    The run's report told of the network before, and goes; ``evaluate`` writes a new one.
+    """
     if target.folder is None:
         raise SpikeletError(f"RUN: {target.name} is an integer network already")
     config = target.config
@@ -274,6 +277,7 @@ def convert(target: Target, say: Say = print) -> tuple[dict[str, Any], Path | No
     if not _is_integer(config):
         return agreement, None
     converted.save(target.folder / NETWORK)
+    (target.folder / REPORT).unlink(missing_ok=True)  # it told of the network that was here before
     schema.save(config, target.folder / CONFIG)
     return agreement, target.folder / NETWORK
 
@@ -304,20 +308,14 @@ def evaluate(
         converted = to_spikes(config, network) if fresh else IntegerNetwork.load(stored)  # type: ignore[arg-type]
         logs = output / "logs" if output is not None else None
         report = measure(converted, loader, network=network, logs_dir=logs, **_how(config))
-        report |= _earlier_agreement(target.folder)
+        if network is not None:
+            say("checking every neuron")
+            report["agreement"] = check(config, network, converted, loader)
     report = _signed(report, config)
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
         save_report(report, output / REPORT)
     return report, output
-
-
-def _earlier_agreement(folder: Path | None) -> dict[str, Any]:
-    """What the check after training found, which no evaluation setting changes."""
-    if folder is not None:
-        with suppress(OSError, ValueError, KeyError):
-            return {"agreement": json.loads((folder / REPORT).read_text())["agreement"]}
-    return {}
 
 
 def _how(config: Config) -> dict[str, Any]:
@@ -333,7 +331,9 @@ def _signed(report: dict[str, Any], config: Config) -> dict[str, Any]:
     from spikelet.evaluate import provenance
 
     whence = {"recipe": config.recipe, "exp_id": config.exp_id, "seed": config.seed, "data": config.data.name}
-    return report | whence | {"model": asdict(config.model)} | provenance()
+    told = asdict(config)
+    del told["data"]["root"]
+    return report | whence | {"config": told} | provenance()
 
 
 def _is_integer(config: Config) -> bool:

@@ -25,6 +25,11 @@ CHUNK = 64
 BUFFER_BYTES = 256 * 2**20
 
 
+def usable_cores() -> int:
+    """The cores that this process may use, where the system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Engine:
     """The compiled form of one network; made at its first run and kept with it."""
 
@@ -43,7 +48,7 @@ class Engine:
         self, images: np.ndarray, num_steps: int, record: bool, counts: bool, backend: str, num_threads: int | None
     ) -> Record:
         """See ``IntegerNetwork.run``."""
-        threads = num_threads or len(os.sched_getaffinity(0))
+        threads = num_threads or usable_cores()
         size = self._chunk(len(images), num_steps, threads)
         job = Job(self, images, num_steps, backend, record, counts)
         job.chunks = [(start, min(start + size, len(images))) for start in range(0, len(images), size)]
@@ -97,7 +102,10 @@ class Job:
     def work(self) -> None:
         """Take chunks until none is left."""
         works, tally = self.engine._works, None
-        space = works.pop() if works else Work()
+        try:
+            space = works.pop()
+        except IndexError:
+            space = Work()
         if self.fanouts is not None:
             tally = np.zeros((len(self.engine.layers), 4, self.num_steps), np.int64)
             self.tallies.append(tally)

@@ -21,7 +21,7 @@ class DataSettings:
 
     name            a data set: ``spikelet datasets`` lists them
     root            where its files are; None: $SPIKELET_DATA, else ~/.cache/spikelet
-    subset          keep the first floor(N / subset) training images
+    subset          keep the first floor(N / subset) training and validation images
     train_split     "train", or "train+val" (then nothing is held back for validation)
     augment         what is done to training images: a name in ``datasets.transforms.AUGMENTS``
     eval_transform  what is done to the images that the network is judged on: "none" or "center24"

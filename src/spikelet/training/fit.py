@@ -92,7 +92,7 @@ def _checkpoint(run_dir: Path | None, resume: bool) -> Path | None:
 def _steps_per_epoch(loader: DataLoader, runner: Any) -> int:
     limit = runner.limit_train_batches
     steps = len(loader) if limit is None else min(len(loader), limit) if isinstance(limit, int) else len(loader) * limit
-    return max(1, int(steps) // (runner.accumulate_grad_batches * runner.world_size))
+    return max(1, -(-int(steps) // (runner.accumulate_grad_batches * runner.world_size)))
 
 
 def _callbacks(run_dir: Path | None, progress: bool) -> list[Any]:

@@ -18,7 +18,7 @@ Augment = Callable[[Tensor, torch.Generator], Tensor]
 class Classifier(lightning.LightningModule):
     """Cross entropy of the logits plus the cost of the synaptic operations.
 
-    Every random number of a step comes from (seed, global step), so a resumed run repeats an uninterrupted one.
+    Every random number comes from (seed, epoch, batch, process), so a resumed run repeats an uninterrupted one.
     """
 
     def __init__(self, network: Network, settings: TrainSettings, augment: Augment | None, seed: int, epoch_steps: int):
@@ -32,7 +32,8 @@ class Classifier(lightning.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         images, labels = batch[0].float(), batch[1]
         if self.augment is not None:
-            generator = torch.Generator(images.device).manual_seed(self.seed * 1_000_003 + self.global_step)
+            drawn = ((self.seed * 10_007 + self.current_epoch) * 1_000_003 + index) * 1_009 + self.global_rank
+            generator = torch.Generator(images.device).manual_seed(drawn)
             images = self.augment(images, generator)
         logits, cost = self._forward(images)
         loss = functional.cross_entropy(logits.float(), labels, label_smoothing=self.settings.label_smoothing)
