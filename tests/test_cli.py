@@ -257,7 +257,8 @@ def test_config_dir_adds_recipes(elsewhere: Path, capsys: pytest.CaptureFixture[
     )
     assert cli.main(["train", "--config-dir=mine", "recipe=my-own", *short]) == 0
     report = json.loads((elsewhere / "runs" / "my-own-s1" / "report.json").read_text())
-    assert report["recipe"] == "my-own" and report["config"]["model"]["k"] == 1 and report["config"]["model"]["notation"] == "4C3-FC10"
+    model = report["config"]["model"]
+    assert report["recipe"] == "my-own" and model["k"] == 1 and model["notation"] == "4C3-FC10"
 
 
 @pytest.mark.parametrize(
@@ -284,7 +285,8 @@ def test_sweep_gives_every_run_its_folder(elsewhere: Path) -> None:
     names = {path.name for path in (elsewhere / "runs").iterdir() if path.is_dir()}
     assert names == {f"digits-demo-s{seed},model.k={k}" for seed in (1, 2) for k in (0, 1)}
     reports = [json.loads(path.read_text()) for path in sorted((elsewhere / "runs").glob("*/report.json"))]
-    assert sorted((report["seed"], report["config"]["model"]["k"]) for report in reports) == [(1, 0), (1, 1), (2, 0), (2, 1)]
+    told = sorted((report["seed"], report["config"]["model"]["k"]) for report in reports)
+    assert told == [(1, 0), (1, 1), (2, 0), (2, 1)]
 
 
 def test_cfg_shows_and_does_nothing(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
