@@ -112,7 +112,7 @@ def costs(reports: dict[str, Report]) -> str:
     published = [("work D, k = 0", PUBLISHED_D[0][4], PUBLISHED_D[0][0])]
     plots.plot_trade_off([*runs.values()], DOCS / "figures" / "trade_off.png", labels, published, legend="cost")
     text = "\n### What operations cost\n\n"
-    text += "The same network and three epochs each (too few to settle: 0.03 is out of line), five weights of the loss term:\n\n"
+    text += "The same network, three epochs each (too few: 0.03 is out of line), five weights of the loss term:\n\n"
     text += HEADER + "".join(row(f"weight {weight:g}", report) for weight, report in runs.items())
     return text + "\n![accuracy against synaptic operations](figures/trade_off.png)\n"
 
