@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from spikelet.errors import ConversionError, SpikeletError
 from spikelet.integer import Add, Conv, IntegerNetwork, MaxPool, Neuron, Record, SumPool
+from spikelet.integer.check import INT32_MAX, PIXEL_MAX, peaks
 from spikelet.networks import Block, Network, Residual, answers
 from spikelet.quantizers import Levels, weight_quantizer
 from spikelet.spiking import FloatNode, Folded, SpikingNetwork, sum_pool
 
 MAX_FRACTION_BITS = 16
 MAX_SETTLE_STEPS = 8192
-INT32 = 2**31 - 1
 
 
 def fold(network: Network) -> list[FloatNode]:
@@ -144,26 +144,14 @@ def to_integer(network: Network, fraction_bits: int | None = None, metadata: dic
     """
     if fraction_bits is not None and not 0 <= fraction_bits <= MAX_FRACTION_BITS:
         raise ConversionError(f"fraction_bits: expected 0 to {MAX_FRACTION_BITS}, got {fraction_bits}")
-    folded = fold(network)
-    peaks: list[int] = []
     nodes: list[Conv | SumPool | MaxPool | Add] = []
-    for node in folded:
+    for node in fold(network):
         if isinstance(node, Folded):
-            peak = 255 if node.source < 0 else peaks[node.source]
+            peak = PIXEL_MAX if node.source < 0 else peaks(nodes)[node.source]
             nodes.append(_integer_layer(node, peak, fraction_bits))
-            peaks.append(node.max_count)
         else:
             nodes.append(node)
-            peaks.append(_peak(node, peaks))
     return IntegerNetwork(nodes, network.input_shape, metadata or {})
-
-
-def _peak(node: SumPool | MaxPool | Add, peaks: list[int]) -> int:
-    """The largest count that a node without neurons can pass on."""
-    if isinstance(node, Add):
-        return sum(peaks[s] for s in node.sources)
-    area = node.kernel[0] * node.kernel[1] if isinstance(node, SumPool) else 1
-    return peaks[node.source] * area
 
 
 def _integer_layer(node: Folded, peak: int, fraction_bits: int | None) -> Conv:
@@ -178,7 +166,7 @@ def _integer_layer(node: Folded, peak: int, fraction_bits: int | None) -> Conv:
     common = (node.name, node.source, weight, node.stride, node.padding, node.groups, width)
     if node.first is None or node.step is None:
         bias = np.rint(node.bias.numpy()).astype(np.int64) if node.bias is not None else np.zeros(len(reach), np.int64)
-        if (reach + np.abs(bias)).max() > INT32:
+        if (reach + np.abs(bias)).max() > INT32_MAX:
             raise ConversionError(f"layer {node.name}: a logit may reach {(reach + np.abs(bias)).max()}, beyond int32")
         return Conv(*common, None, bias.astype(np.int32) if bias.any() else None)
     options = [fraction_bits] if fraction_bits is not None else range(MAX_FRACTION_BITS, -1, -1)
@@ -187,7 +175,7 @@ def _integer_layer(node: Folded, peak: int, fraction_bits: int | None) -> Conv:
         widest = max(
             int((reach + 1).max()) << bits, int(np.abs(first).max()), int((first + step).max()), int(step.max())
         )
-        if widest <= INT32 and step.min() >= 1:
+        if widest <= INT32_MAX and step.min() >= 1:
             return Conv(*common, Neuron(first.astype(np.int32), step.astype(np.int32), bits, node.max_count), None)
     if step.min() < 1:
         c = int(step.argmin())
