@@ -355,6 +355,19 @@ def test_init_from_starts_with_the_weights_of_another_run(at_work: Path, capsys:
     assert not (at_work / "runs" / "never").exists()
 
 
+def test_a_teacher_is_a_run_on_the_same_images(at_work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    short = ("train.num_epochs=1", "trainer.limit_train_batches=2")
+    assert cli.main(["train", *TINY, *short, "teacher=small", "model.k=1", "exp_id=taught"]) == 0
+    for words, said in (
+        (["teacher=nobody"], "teacher: nobody"),
+        (["teacher=small", "data.name=mnist", f"data.root={at_work}"], "mnist"),
+        (["train.distillation=2"], "train.distillation:"),
+    ):
+        assert cli.main(["train", *TINY, "exp_id=never", *words]) == 2
+        assert said in capsys.readouterr().err
+    assert not (at_work / "runs" / "never").exists()
+
+
 def test_resume_without_a_checkpoint_starts_anew(elsewhere: Path) -> None:
     short = (*TINY, "exp_id=new", "train.num_epochs=1", "trainer.limit_train_batches=2", "resume=true")
     assert cli.main(["train", *short]) == 0

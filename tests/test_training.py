@@ -7,7 +7,7 @@ import torch
 
 from spikelet import FormatError, SpikeletError, TrainSettings, build, fit, load_network
 from spikelet.datasets import DATASETS, loader
-from spikelet.networks import Network
+from spikelet.networks import Network, answers
 
 NOTATION = "8C3-P2-FC10"
 
@@ -36,6 +36,18 @@ def test_it_learns_and_repeats(tmp_path) -> None:
     assert accuracy > 0.85
 
 
+def test_a_teacher_is_worth_more_than_wrong_labels() -> None:
+    teacher = train(epochs=4)
+    data, test = (DATASETS["digits"](split=split) for split in ("train", "test"))
+    data.labels[:] = 0
+    taught = build(NOTATION, (1, 8, 8))
+    settings = TrainSettings(num_epochs=4, lr=0.01, batch_size=64, distillation=1.0)
+    fit(taught, loader(data, 64, shuffle=True), None, settings, teacher=teacher, trainer={"enable_progress_bar": False})
+    agree = (answers(taught, test.images).argmax(1) == answers(teacher, test.images).argmax(1)).float().mean()
+    assert agree > 0.85
+    assert not any("teacher" in name for name in taught.state_dict())
+
+
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_resumed_equals_uninterrupted(tmp_path, optimizer: str) -> None:
     whole = train(tmp_path / "whole", epochs=4, optimizer=optimizer)
@@ -56,7 +68,14 @@ def test_bf16_runs() -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("optimizer", "lion"), ("schedule", "none"), ("num_epochs", 0), ("lr", -1.0), ("operation_cost", -0.1)],
+    [
+        ("optimizer", "lion"),
+        ("schedule", "none"),
+        ("num_epochs", 0),
+        ("lr", -1.0),
+        ("operation_cost", -0.1),
+        ("distillation", 1.5),
+    ],
 )
 def test_bad_settings_name_the_key(key: str, value) -> None:
     with pytest.raises(SpikeletError, match=f"train.{key}: expected"):

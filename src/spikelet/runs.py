@@ -33,6 +33,7 @@ def train(config: Config, run_dir: Path, say: Say = print) -> dict[str, Any]:
     network = build.network(config)
     if config.init_from is not None:
         start_from(config.init_from, network)
+    teacher = teacher_of(config, network) if config.teacher is not None else None
     check_trainer(config.trainer)
     claim(config, run_dir)
     from spikelet.training import fit
@@ -45,6 +46,7 @@ def train(config: Config, run_dir: Path, say: Say = print) -> dict[str, Any]:
         val_loader,
         config.train,
         augment=build.augment(config.data),
+        teacher=teacher,
         seed=config.seed,
         run_dir=run_dir,
         resume=config.resume,
@@ -57,12 +59,28 @@ def train(config: Config, run_dir: Path, say: Say = print) -> dict[str, Any]:
 
 def start_from(name: str, network: Any) -> None:
     """Give ``network`` the trained weights of the run ``name``, which must have the same layers."""
-    trained = find(name, argument="init_from").network()
-    if trained is None:
-        raise SpikeletError(f"init_from: {name} is an integer network, which cannot be trained; expected a run")
+    trained = _trained(name, "init_from")
     if trained.settings != network.settings or trained.input_shape != network.input_shape:
         raise SpikeletError(f"init_from: {name} was trained with other model settings ({trained.settings})")
     network.load_state_dict(trained.state_dict())
+
+
+def teacher_of(config: Config, network: Any) -> Any:
+    """The trained network of the run ``config.teacher``, which must see the same images and tell the same classes."""
+    name = str(config.teacher)
+    teacher = _trained(name, "teacher")
+    (_, ours), (_, theirs) = ([*net.blocks().items()][-1] for net in (network, teacher))
+    seen = [(net.input_shape, block.op.weight.shape[0]) for net, block in ((network, ours), (teacher, theirs))]
+    if seen[0] != seen[1]:
+        raise SpikeletError(f"teacher: {name} maps images {seen[1][0]} to {seen[1][1]} classes, expected {seen[0]}")
+    return teacher
+
+
+def _trained(name: str, argument: str) -> Any:
+    network = find(name, argument=argument).network()
+    if network is None:
+        raise SpikeletError(f"{argument}: {name} is an integer network, its float weights are gone; expected a run")
+    return network
 
 
 def publish(config: Config, network: Any, run_dir: Path, test_loader: Any, say: Say) -> dict[str, Any]:
@@ -111,7 +129,8 @@ def describe(config: Config) -> dict[str, Any]:
     """What an integer network's file says of itself: enough to evaluate it without its run folder."""
     data = {"name": config.data.name, "eval_transform": config.data.eval_transform}
     whence = {"recipe": config.recipe, "seed": config.seed, "num_steps": config.evaluate.num_steps}
-    made_by = {"model": asdict(config.model), "train": asdict(config.train), "init_from": config.init_from}
+    made_by = {"model": asdict(config.model), "train": asdict(config.train)}
+    made_by |= {"init_from": config.init_from, "teacher": config.teacher}
     return whence | {"data": data, **made_by}
 
 
@@ -143,7 +162,7 @@ def _check_same(now: Config, before: Config, run_dir: Path) -> None:
                 raise SpikeletError(
                     f"{part}.{key}: {shown(run_dir)} was begun with {old[part][key]!r}, now got {value!r}"
                 )
-    for key in ("seed", "init_from"):
+    for key in ("seed", "init_from", "teacher"):
         if new[key] != old[key]:
             raise SpikeletError(f"{key}: {shown(run_dir)} was begun with {old[key]!r}, now got {new[key]!r}")
 

@@ -68,6 +68,7 @@ class Config:
 
     exp_id       the run folder's name under runs/
     init_from    a run whose trained weights this one starts with (a folder, or an exp_id under runs/)
+    teacher      a run whose trained network this one learns from; ``train.distillation`` says how much
     resume       continue from the run folder's checkpoint, where there is one
     overwrite    throw away what an earlier run left in the run folder
     num_threads  of torch and of the integer engine; None: one per core
@@ -78,6 +79,7 @@ class Config:
     recipe: str = "custom"
     seed: int = 1
     init_from: str | None = None
+    teacher: str | None = None
     resume: bool = False
     overwrite: bool = False
     num_threads: int | None = None

@@ -22,6 +22,7 @@ def fit(
     settings: TrainSettings | None = None,
     *,
     augment: Callable | None = None,
+    teacher: Network | None = None,
     seed: int = 1,
     run_dir: str | Path | None = None,
     resume: bool = False,
@@ -30,6 +31,7 @@ def fit(
     """Train ``network`` in place and return it in evaluation mode.
 
     The loaders yield (uint8 images [N, C, H, W], int64 labels [N]); ``augment(images, generator)`` gets float pixels.
+    A ``teacher`` is a trained network whose answers count for ``settings.distillation`` of the loss.
     With a ``run_dir``: ``metrics.csv``, ``checkpoints/last.ckpt`` (every epoch) and ``logs/`` (TensorBoard, where
     installed); ``resume`` continues from that checkpoint and ends with an uninterrupted run's weights, bit for bit.
     ``trainer`` goes to ``lightning.Trainer`` as it is.
@@ -55,7 +57,7 @@ def fit(
     runner = lightning.Trainer(**options)
     checkpoint = _checkpoint(run_dir, resume)
     steps = _steps_per_epoch(train_loader, runner)
-    module = Classifier(network, settings, augment, seed, steps)
+    module = Classifier(network, settings, augment, seed, steps, teacher)
     torch.manual_seed(seed)
     try:
         runner.fit(module, train_loader, val_loader, ckpt_path=checkpoint, weights_only=True)

@@ -9,23 +9,46 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from spikelet.networks import Network, OperationMeter, measure_operations
+from spikelet.networks import Network, OperationMeter, answers, measure_operations
 from spikelet.training.settings import TrainSettings
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 
 
-class Classifier(lightning.LightningModule):
-    """Cross entropy of the logits plus the cost of the synaptic operations.
+def distillation_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """temperature^2 * KL(softmax(teacher / temperature) || softmax(logits / temperature)), mean over the batch.
 
-    Every random number comes from (seed, epoch, batch, process), so a resumed run repeats an uninterrupted one.
+    Both [N, C]. Source: Hinton, Vinyals & Dean 2015.
+
+    >>> x = torch.tensor([[1.0, 0.0]])
+    >>> round(distillation_loss(torch.zeros(1, 2), x, temperature=1.0).item(), 5)  # ln 2 - entropy of (0.731, 0.269)
+    0.11094
+    """
+    student, target = (functional.log_softmax(x / temperature, dim=1) for x in (logits, teacher))
+    return temperature**2 * functional.kl_div(student, target, reduction="batchmean", log_target=True)
+
+
+class Classifier(lightning.LightningModule):
+    """Cross entropy of the logits, distillation from a teacher where there is one, and the cost of the operations.
+
+    The teacher answers the same augmented images; it is no part of what is trained or saved. Every random number comes
+    from (seed, epoch, batch, process), so a resumed run repeats an uninterrupted one.
     """
 
-    def __init__(self, network: Network, settings: TrainSettings, augment: Augment | None, seed: int, epoch_steps: int):
+    def __init__(
+        self,
+        network: Network,
+        settings: TrainSettings,
+        augment: Augment | None,
+        seed: int,
+        epoch_steps: int,
+        teacher: Network | None = None,
+    ) -> None:
         super().__init__()
         self.network, self.settings, self.augment = network, settings, augment
         self.seed, self.epoch_steps = seed, epoch_steps
         self.meter = OperationMeter(network) if settings.operation_cost else None
+        self._teacher = [teacher] if teacher is not None else []  # a list: no submodule
         described = {"network": asdict(network.settings), "input_shape": list(network.input_shape)}
         self.save_hyperparameters(described)
 
@@ -36,12 +59,23 @@ class Classifier(lightning.LightningModule):
             generator = torch.Generator(images.device).manual_seed(drawn)
             images = self.augment(images, generator)
         logits, cost = self._forward(images)
-        loss = functional.cross_entropy(logits.float(), labels, label_smoothing=self.settings.label_smoothing)
+        loss = self._loss(logits.float(), labels, images)
         accuracy = (logits.argmax(1) == labels).float().mean()
         self._log({"train_loss": loss, "train_accuracy": accuracy, "train_operations": cost}, len(labels))
         ramp = self.settings.operation_cost_ramp * self.epoch_steps
         weight = self.settings.operation_cost * (min(1.0, self.global_step / ramp) if ramp else 1.0)
         return loss + weight * cost
+
+    def on_fit_start(self) -> None:
+        self._teacher = [teacher.to(self.device).eval() for teacher in self._teacher]
+
+    def _loss(self, logits: Tensor, labels: Tensor, images: Tensor) -> Tensor:
+        settings = self.settings
+        loss = functional.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing)
+        for teacher in self._teacher:
+            taught = distillation_loss(logits, answers(teacher, images).float(), settings.temperature)
+            loss = torch.lerp(loss, taught, settings.distillation)
+        return loss
 
     def _forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Logits, and the synaptic operations per sample in millions (0 where they cost nothing)."""

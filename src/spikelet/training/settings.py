@@ -18,6 +18,8 @@ class TrainSettings:
     label_smoothing       0 to 1
     operation_cost        weight of the loss term "synaptic operations per sample, in millions"
     operation_cost_ramp   epochs over which that weight grows linearly from 0
+    distillation          0 to 1: the share of the loss that compares the answers with a teacher's, where there is one
+    temperature           both networks' logits are divided by it before they are compared
     precision             Lightning's word: "32-true", "bf16-mixed" ...
     """
 
@@ -32,6 +34,8 @@ class TrainSettings:
     label_smoothing: float = 0.0
     operation_cost: float = 0.0
     operation_cost_ramp: float = 3.0
+    distillation: float = 0.5
+    temperature: float = 1.0
     precision: str = "32-true"
 
     def check(self) -> None:
@@ -42,8 +46,11 @@ class TrainSettings:
         for name in ("num_epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise SpikeletError(f"train.{name}: expected at least 1, got {getattr(self, name)}")
-        if not self.lr > 0:
-            raise SpikeletError(f"train.lr: expected a positive number, got {self.lr}")
+        for name in ("lr", "temperature"):
+            if not getattr(self, name) > 0:
+                raise SpikeletError(f"train.{name}: expected a positive number, got {getattr(self, name)}")
+        if not 0 <= self.distillation <= 1:
+            raise SpikeletError(f"train.distillation: expected 0 to 1, got {self.distillation}")
         for name in ("operation_cost", "operation_cost_ramp", "weight_decay", "label_smoothing"):
             if getattr(self, name) < 0:
                 raise SpikeletError(f"train.{name}: expected 0 or more, got {getattr(self, name)}")
