@@ -130,8 +130,7 @@ def describe(config: Config) -> dict[str, Any]:
     data = {"name": config.data.name, "eval_transform": config.data.eval_transform}
     whence = {"recipe": config.recipe, "seed": config.seed, "num_steps": config.evaluate.num_steps}
     made_by = {"model": asdict(config.model), "train": asdict(config.train)}
-    made_by |= {"init_from": config.init_from, "teacher": config.teacher}
-    return whence | {"data": data, **made_by}
+    return whence | made_by | {"data": data, "init_from": config.init_from, "teacher": config.teacher}
 
 
 def claim(config: Config, run_dir: Path) -> None:

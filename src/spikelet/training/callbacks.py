@@ -1,9 +1,44 @@
-"""What happens at the end of an epoch: a row of metrics and a checkpoint. Importing this imports Lightning."""
+"""What happens at the end of an epoch, and on Ctrl-C. Importing this imports Lightning."""
 
 import csv
+import signal
+import threading
 from pathlib import Path
+from typing import Self
 
 from lightning.pytorch.callbacks import Callback, Checkpoint
+
+
+class CtrlC(Callback):
+    """Ctrl-C ends training after the batch at hand; a second one ends it at once.
+
+    As an exception in the middle of anything, Python would lose it inside a finalizer now and then.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> Self:
+        self._before = signal.getsignal(signal.SIGINT)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, *_) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, self._before)
+
+    def _ask(self, *_) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def on_train_batch_end(self, *_) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+
+    def on_validation_batch_end(self, *_) -> None:
+        self.on_train_batch_end()
 
 
 class MetricsCSV(Callback):

@@ -39,8 +39,10 @@ def fit(
     settings = settings or TrainSettings()
     settings.check()
     lightning = quiet_lightning()
+    from spikelet.training.callbacks import CtrlC
     from spikelet.training.module import Classifier
 
+    ctrl_c = CtrlC()
     run_dir = Path(run_dir) if run_dir is not None else None
     options: dict[str, Any] = {
         "max_epochs": settings.num_epochs,
@@ -54,13 +56,15 @@ def fit(
         "log_every_n_steps": 50,
     }
     options.update(trainer or {})
+    options["callbacks"] = [*options["callbacks"], ctrl_c]
     runner = lightning.Trainer(**options)
     checkpoint = _checkpoint(run_dir, resume)
     steps = _steps_per_epoch(train_loader, runner)
     module = Classifier(network, settings, augment, seed, steps, teacher)
     torch.manual_seed(seed)
     try:
-        runner.fit(module, train_loader, val_loader, ckpt_path=checkpoint, weights_only=True)
+        with ctrl_c:
+            runner.fit(module, train_loader, val_loader, ckpt_path=checkpoint, weights_only=True)
     except SystemExit:
         if runner.interrupted:
             raise KeyboardInterrupt from None
