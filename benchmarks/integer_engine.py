@@ -188,21 +188,12 @@ def main() -> None:
     doctor.prepare(given.threads)
     images, kind = find_images(given.data)
     network, model = find_network(given.network, images)
-    facts: dict[str, Any] = {"model": model, "images": kind, "rounds": given.rounds, "processor": processor()}
+    facts: dict[str, Any] = {"model": model, "images": kind, "rounds": given.rounds, "processor": doctor.processor()}
     facts |= activity(network.run(images[:1000], given.steps, record=True), min(1000, len(images)))
     table, missing = rows(network, model, images, given)
     show(table, missing, facts)
     if given.json is not None:
         given.json.write_text(json.dumps(facts | {"rows": table, "left_out": missing}, indent=2) + "\n")
-
-
-def processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return "unknown processor"
-    name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown processor")
-    return f"{name}, {', '.join(doctor.vector_units())}"
 
 
 if __name__ == "__main__":

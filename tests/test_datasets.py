@@ -17,7 +17,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spikelet.datasets import CIFAR10, DATASETS, MNIST, SPLITS, Digits, FashionMNIST, ImageSet, default_root, loader
+from spikelet.datasets import CIFAR10, IMAGE_SETS, MNIST, SPLITS, Digits, FashionMNIST, ImageSet, default_root, loader
 from spikelet.datasets import transforms as tf
 from spikelet.datasets.cifar10 import python_bytes, read_binary, read_python
 from spikelet.datasets.download import fetch
@@ -25,19 +25,19 @@ from spikelet.datasets.mnist import idx_bytes, read_idx
 from spikelet.errors import DataError, SpikeletError
 
 NUM_TRAIN, NUM_TEST = 600, 100
-IN_FILES = [kind for kind in DATASETS.values() if kind.files]
+IN_FILES = [kind for kind in IMAGE_SETS.values() if kind.files]
 
 
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A folder of fake files for every member; tests must not change them."""
-    roots = {name: tmp_path_factory.mktemp(name) for name in DATASETS}
-    for name, kind in DATASETS.items():
+    roots = {name: tmp_path_factory.mktemp(name) for name in IMAGE_SETS}
+    for name, kind in IMAGE_SETS.items():
         kind.write_fake(roots[name], NUM_TRAIN, NUM_TEST)
     return roots
 
 
-@pytest.fixture(params=DATASETS.values(), ids=DATASETS.keys())
+@pytest.fixture(params=IMAGE_SETS.values(), ids=IMAGE_SETS.keys())
 def kind(request: pytest.FixtureRequest) -> type[ImageSet]:
     return request.param
 
@@ -59,7 +59,7 @@ def rows(images: torch.Tensor) -> set[bytes]:
 
 
 def test_a_member_describes_itself(kind: type[ImageSet]) -> None:
-    assert DATASETS[kind.name] is kind and kind.__doc__
+    assert IMAGE_SETS[kind.name] is kind and kind.__doc__
     assert len(kind.classes) == 10 and set(kind.num) == set(SPLITS)
     assert kind.num["train"] + kind.num["val"] == kind.num["train+val"]
     assert kind.source.license and kind.source.citation and kind.source.homepage.startswith("http")

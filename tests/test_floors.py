@@ -12,6 +12,7 @@ FLOORS: dict[str, float] = {
     "errors": -1,
     "surrogate": 0,
     "kernels": 0.5,  # kernels <- surrogate is the one arrow on floor 0
+    "events": 0,
     "metrics": 0,
     "plots": 0,
     "encoders": 1,

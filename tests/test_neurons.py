@@ -1,44 +1,73 @@
-"""The contract of every neuron, the fixtures, and the reference loops."""
+"""The contract of every neuron, the fixtures, and bad input."""
+
+import math
 
 import pytest
 import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from spikelet import SpikeletError, kernels
-from spikelet.neurons import IF, LIF, NEURONS, Neuron, ThresholdWalk
-from spikelet.surrogate import atan, boxcar, fast_sigmoid
+from spikelet.neurons import IF, LIF, NEURONS, PLIF, SRM, Neuron, ThresholdWalk, beta_from_tau
+from spikelet.surrogate import SURROGATES, atan, boxcar, fast_sigmoid
 
 MEMBERS = {
     "if": lambda: IF(),
-    "lif": lambda: LIF(beta=0.5),
+    "lif": lambda: LIF(beta=0.5, surrogate="fast_sigmoid", detach_reset=False),
+    "plif": lambda: PLIF(tau=2.0, v_reset=0.0, delay_reset=True),
+    "srm": lambda: SRM(v_threshold=0.5),
     "threshold_walk": lambda: ThresholdWalk(torch.tensor([0.5, 0.7, 0.2]), torch.tensor([1.0, 0.5, 0.3]), 5),
 }
+DTYPES = [torch.float64, torch.float32, torch.bfloat16]
 
 
 @pytest.fixture(params=sorted(NEURONS))
 def neuron(request) -> Neuron:
-    return MEMBERS[request.param]().double()
+    return MEMBERS[request.param]()
 
 
-def currents(t: int = 6, n: int = 4) -> torch.Tensor:
-    return torch.randn(t, n, 3, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+def currents(t: int = 6, n: int = 4, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    return torch.randn(t, n, 3, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(dtype)
+
+
+def stream(neuron: Neuron, x: torch.Tensor) -> torch.Tensor:
+    state = neuron.init_state(x[0])
+    spikes = []
+    for current in x:
+        s, state = neuron.step(current, state)
+        spikes.append(s)
+    return torch.stack(spikes)
 
 
 def test_every_member_is_here() -> None:
     assert MEMBERS.keys() == NEURONS.keys()
 
 
-def test_rest_at_every_call(neuron: Neuron) -> None:
-    assert torch.equal(neuron(currents()), neuron(currents()))
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rest_at_every_call(neuron: Neuron, dtype: torch.dtype) -> None:
+    x = currents(dtype=dtype)
+    spikes = neuron.to(dtype)(x)
+    assert spikes.shape == x.shape and spikes.dtype == dtype and spikes.any()
+    assert torch.equal(spikes, neuron(x))
 
 
-def test_step_equals_multi_step(neuron: Neuron) -> None:
-    x = currents()
-    state = neuron.init_state(x[0])
-    spikes = []
-    for current in x:
-        s, state = neuron.step(current, state)
-        spikes.append(s)
-    assert torch.equal(neuron(x), torch.stack(spikes))
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_step_equals_multi_step(neuron: Neuron, dtype: torch.dtype) -> None:
+    x = currents(dtype=dtype)
+    assert torch.equal(neuron.to(dtype)(x), stream(neuron, x))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_hold_equals_forward_on_the_repeated_input(neuron: Neuron, dtype: torch.dtype) -> None:
+    neuron, (x, y) = neuron.to(dtype), (currents(dtype=dtype)[0].requires_grad_() for _ in range(2))
+    held, repeated = neuron.hold(x, 7), neuron(y.expand(7, *y.shape))
+    assert torch.equal(held, repeated)
+    if held.requires_grad:
+        (held * held.detach().cumsum(0)).sum().backward()
+        (repeated * held.detach().cumsum(0)).sum().backward()
+        tolerance = 2e-2 if dtype == torch.bfloat16 else 1e-5  # of 16 bits, seven are rounded and then added up
+        assert x.grad is not None and y.grad is not None
+        assert (x.grad - y.grad).abs().max() <= tolerance * y.grad.abs().max()
 
 
 def test_batch_independence(neuron: Neuron) -> None:
@@ -46,35 +75,174 @@ def test_batch_independence(neuron: Neuron) -> None:
     assert torch.equal(neuron(x)[:, 1:2], neuron(x[:, 1:2]))
 
 
-@pytest.mark.parametrize("x", [torch.zeros(3), torch.zeros(0, 2, 3)])
-def test_bad_rank_is_one_clear_error(neuron: Neuron, x: torch.Tensor) -> None:
-    with pytest.raises(SpikeletError, match="x: expected"):
-        neuron(x)
+def test_neurons_stand_in_a_sequential(neuron: Neuron) -> None:
+    network = nn.Sequential(nn.Linear(5, 5), neuron.float(), nn.Flatten(2), nn.Linear(15, 2))
+    logits = network(currents(dtype=torch.float32))
+    logits.sum().backward()
+    assert logits.shape == (6, 4, 2) and network[3].weight.grad is not None
+    assert repr(neuron)
 
 
-def test_leaky_fixture_spikes() -> None:
-    spikes = LIF(beta=0.5)(torch.full((8, 1), 0.7))  # reset in the same step, so one step earlier than snnTorch's
+def test_nothing_is_kept_where_no_gradient_is_asked_for(neuron: Neuron) -> None:
+    x = currents(dtype=torch.float32).requires_grad_()
+    with torch.inference_mode():
+        spikes = neuron.float()(x)
+    with torch.no_grad():
+        assert torch.equal(neuron(x), spikes) and not neuron(x).requires_grad
+
+
+@pytest.mark.parametrize("name", sorted(NEURONS.keys() - {"threshold_walk"}))  # conversion's: it has no gradient
+def test_checkpoint_and_autocast(name: str) -> None:
+    network = nn.Sequential(nn.Linear(5, 5), MEMBERS[name]())
+    with torch.autocast("cpu", torch.bfloat16):
+        spikes = network(currents(dtype=torch.float32))
+        again = checkpoint(network, currents(dtype=torch.float32), use_reentrant=False)
+    assert spikes.dtype == torch.bfloat16 and torch.equal(spikes, again)
+    again.float().square().sum().backward()
+    assert network[0].weight.grad is not None and network[0].weight.grad.any()
+
+
+@pytest.mark.parametrize("name", sorted(NEURONS.keys() - {"threshold_walk"}))
+@pytest.mark.parametrize("surrogate", sorted(SURROGATES))
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gradients_are_finite_and_not_zero_at_threshold(name: str, surrogate: str, dtype: torch.dtype) -> None:
+    member = SRM(1.0, 0.5, math.log(2), 0.5, surrogate) if name == "srm" else type(MEMBERS[name]())(surrogate=surrogate)
+    x = torch.tensor([[1.0], [0.0], [0.3]], dtype=dtype, requires_grad=True)  # SRM: 2 * (1 / 2 - 1 / 4) at t = 1
+    spikes = member(x)
+    spikes.sum().backward()
+    assert spikes.any() and x.grad is not None and x.grad.isfinite().all() and x.grad[0].item() != 0
+
+
+# ---------------------------------------------------------------- fixtures (reference, section 9)
+
+
+def trace(neuron: Neuron, x: float, num_steps: int) -> list[tuple[float, float]]:
+    """(membrane, spike) per step; where the reset is delayed, the membrane that fires is the state."""
+    current = torch.full((1,), x, dtype=torch.float64)
+    state, found = neuron.init_state(current), []
+    for _ in range(num_steps):
+        s, state = neuron.step(current, state)
+        found.append((state[0].item(), s.item()))
+    return found
+
+
+def check(found: list[tuple[float, float]], membranes: list[float], spikes: list[float]) -> None:
+    assert [v for v, _ in found] == pytest.approx(membranes, abs=1e-4)
+    assert [s for _, s in found] == spikes
+
+
+def test_leaky_as_in_snntorch() -> None:
+    found = trace(LIF(beta=0.5, delay_reset=True), 0.7, 8)
+    check(found, [0.7, 1.05, 0.225, 0.8125, 1.1062, 0.2531, 0.8266, 1.1133], [0, 1, 0, 0, 1, 0, 0, 1])
+
+
+def test_leaky_reset_in_the_same_step() -> None:
+    spikes = LIF(beta=0.5)(torch.full((8, 1), 0.7))  # one step earlier than snnTorch's
     assert spikes.flatten().tolist() == [0, 1, 0, 1, 0, 1, 0, 1]
 
 
-def test_hard_reset_fixture() -> None:
-    spikes = LIF(beta=0.8, v_threshold=0.5, v_reset=0.0)(torch.full((6, 1), 0.3, dtype=torch.float64))
-    assert spikes.flatten().tolist() == [0, 1, 0, 1, 0, 1]
+def test_stbp() -> None:
+    stbp = {"v_threshold": 0.5, "v_reset": 0.0, "surrogate": boxcar(1.0), "detach_reset": False, "delay_reset": True}
+    found = trace(LIF(0.25, **stbp), 0.3, 8)
+    check(found, [0.3, 0.375, 0.3937, 0.3984, 0.3996, 0.3999, 0.4, 0.4], [0] * 8)
+    check(trace(LIF(0.8, **stbp), 0.3, 4), [0.3, 0.54, 0.3, 0.54], [0, 1, 0, 1])
 
 
-@pytest.mark.parametrize("surrogate", [atan(), fast_sigmoid(), boxcar(0.5)])
-def test_gradients_are_finite_and_not_zero_at_threshold(surrogate) -> None:
-    x = torch.tensor([[1.0], [0.3]], dtype=torch.float64, requires_grad=True)
-    LIF(beta=0.5, surrogate=surrogate)(x).sum().backward()
-    assert x.grad is not None and x.grad.isfinite().all() and x.grad[0].item() != 0
+def test_plif() -> None:
+    check(trace(PLIF(2.0, v_reset=0.0, delay_reset=True).double(), 1.6 / 2, 4), [0.8, 1.2, 0.8, 1.2], [0, 1, 0, 1])
 
 
-def test_kernels_are_the_neurons() -> None:
-    x = currents()
-    assert torch.equal(kernels.lif(x, 0.5, 1.0, None, atan()), LIF(beta=0.5)(x))
+def test_srm() -> None:
+    neuron = SRM(tau_m=60, tau_s=20, dt=5, v_threshold=0.05)
+    x = torch.tensor([0.1, 0, 0, 0, 0, 0, 0], dtype=torch.float64).reshape(-1, 1)
+    state, membranes = neuron.init_state(x[0]), []
+    for current in x[:4]:
+        _, state = neuron.step(current, state)
+        membranes.append(1.5 * (state[0] - state[1]).item())
+    assert membranes == pytest.approx([0, 0.02119, 0.03599, 0.04597], abs=1e-5)
+    assert neuron(x).flatten().tolist() == [0, 0, 0, 0, 1, 0, 0]
+    assert neuron(3 * x[:3]).flatten().tolist() == [0, 1, 0]
+
+
+def test_beta_from_tau() -> None:
+    decay = SRM(tau_m=60, tau_s=20, dt=5).decay
+    assert decay == pytest.approx((0.92004, 0.77880, 1.5), abs=1e-5)
+    assert LIF.from_tau(tau=60, dt=5, v_threshold=2.0).decay() == beta_from_tau(60, 5)
+
+
+@pytest.mark.parametrize("mechanism", ["subtract", "zero"])
+def test_equals_snntorch(mechanism: str) -> None:
+    snntorch = pytest.importorskip("snntorch")
+    theirs = snntorch.Leaky(0.8, 0.7, snntorch.surrogate.fast_sigmoid(25), reset_mechanism=mechanism)
+    ours = LIF(0.8, 0.7, None if mechanism == "subtract" else 0.0, fast_sigmoid(25), delay_reset=True)
+    x, y = (torch.randn(9, 50, generator=torch.Generator().manual_seed(1)).requires_grad_() for _ in range(2))
+    v, spikes = theirs.reset_mem(), []
+    for current in x:
+        s, v = theirs(current, v)
+        spikes.append(s)
+    expected, found = torch.stack(spikes), ours(y)
+    assert torch.equal(found, expected) and found.any()
+    weight = torch.randn_like(found)
+    (expected * weight).sum().backward()
+    (found * weight).sum().backward()
+    assert torch.allclose(y.grad, x.grad, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("detach_reset", [True, False])
+def test_equals_spikingjelly(detach_reset: bool) -> None:
+    neuron = pytest.importorskip("spikingjelly.activation_based.neuron")
+    theirs = neuron.LIFNode(tau=2.0, decay_input=False, detach_reset=detach_reset, step_mode="m")
+    ours = LIF(1 - 1 / 2.0, v_reset=0.0, surrogate="sigmoid", detach_reset=detach_reset)
+    x, y = (torch.randn(9, 50, generator=torch.Generator().manual_seed(1)).requires_grad_() for _ in range(2))
+    expected, found = theirs(x), ours(y)
+    assert torch.equal(found, expected) and found.any()
+    (expected * 0.5).square().sum().backward()
+    (found * 0.5).square().sum().backward()
+    assert torch.allclose(y.grad, x.grad, rtol=1e-5, atol=1e-6)
+
+
+# ---------------------------------------------------------------- learning
+
+
+def test_decay_and_threshold_are_learned_and_kept_in_range() -> None:
+    beta, v_threshold = nn.Parameter(torch.tensor(0.95)), nn.Parameter(torch.tensor(0.05))
+    neuron = LIF(beta, v_threshold)
+    assert {name for name, _ in neuron.named_parameters()} == {"beta", "v_threshold"}
+    neuron(currents(dtype=torch.float32)).sum().backward()
+    assert beta.grad is not None and v_threshold.grad is not None and beta.grad != 0 and v_threshold.grad != 0
+    with torch.no_grad():
+        beta.add_(1.0), v_threshold.sub_(1.0)
+    assert neuron.decay() == 1 and neuron.threshold() > 0
+    assert not neuron(torch.zeros(3, 4)).any()
+
+
+def test_a_parameter_per_neuron() -> None:
+    beta = torch.tensor([0.2, 0.5, 0.9])[:, None]
+    together = LIF(nn.Parameter(beta))(currents(dtype=torch.float32))
+    for channel, value in enumerate(beta.flatten().tolist()):
+        assert torch.equal(together[:, :, channel], LIF(value)(currents(dtype=torch.float32)[:, :, channel]))
+
+
+def test_parameters_of_a_plif_move_its_decay() -> None:
+    neuron = PLIF(tau=4.0)
+    assert neuron.decay().item() == pytest.approx(0.75)
+    neuron(currents(dtype=torch.float32)).sum().backward()
+    assert neuron.w.grad is not None and neuron.w.grad != 0
+
+
+def test_a_surrogate_of_ones_own() -> None:
+    x = torch.ones(3, 2, requires_grad=True)
+    LIF(surrogate=lambda v: v.sigmoid())(x).sum().backward()
+    assert x.grad is not None and x.grad.all()
+
+
+# ---------------------------------------------------------------- threshold walk
+
+
+def test_threshold_walk_kernel_is_the_neuron() -> None:
     walk = MEMBERS["threshold_walk"]().double()
     first, step = walk.first.reshape(-1, 1), walk.step_size.reshape(-1, 1)
-    assert torch.equal(kernels.threshold_walk(x, first, step, 5), walk(x))
+    assert torch.equal(kernels.threshold_walk(currents(), first, step, 5), walk(currents()))
 
 
 @pytest.mark.parametrize("k", [0, 1, 2])
@@ -90,8 +258,49 @@ def test_threshold_walk_settles_at_the_quantized_activation(k: int) -> None:
     assert torch.equal(kernels.threshold_walk(x, first, step, 127).sum(0), count)
 
 
-def test_bad_settings() -> None:
-    with pytest.raises(SpikeletError, match="beta"):
-        LIF(beta=1.5)
-    with pytest.raises(SpikeletError, match="step"):
-        ThresholdWalk(torch.tensor(0.0), torch.tensor(0.0))
+# ---------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize("x", [torch.zeros(3), torch.zeros(0, 2, 3)])
+def test_bad_rank_is_one_clear_error(neuron: Neuron, x: torch.Tensor) -> None:
+    with pytest.raises(SpikeletError, match=r"x: expected \[T, N, ...\] with T >= 1, got shape"):
+        neuron(x)
+
+
+def test_bad_hold_is_one_clear_error(neuron: Neuron) -> None:
+    with pytest.raises(SpikeletError, match="num_steps: expected at least 1, got 0"):
+        neuron.hold(torch.zeros(2, 3), 0)
+    with pytest.raises(SpikeletError, match=r"x: expected \[N, ...\], got shape \(\)"):
+        neuron.hold(torch.zeros(()), 3)
+
+
+def test_counts_are_no_currents(neuron: Neuron) -> None:
+    with pytest.raises(SpikeletError, match=r"x: expected a floating dtype, got torch\.uint8"):
+        neuron(torch.zeros(3, 2, 3, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: LIF(beta=1.5), r"beta: expected a decay per step in \[0, 1\], got 1.5"),
+        (lambda: LIF(beta=nn.Parameter(torch.tensor(-0.1))), "beta: expected a decay"),
+        (lambda: LIF(beta=math.nan), "beta: expected a decay"),
+        (lambda: LIF(v_threshold=0), "v_threshold: expected a number above 0, got 0"),
+        (lambda: LIF(v_reset="zero"), "v_reset: expected a number or None, got zero"),
+        (lambda: LIF(surrogate="arctan"), "surrogate: expected one of atan, .* got 'arctan'"),
+        (lambda: LIF(surrogate=2.0), "surrogate: expected a name or a spikelet.surrogate, got 2.0"),
+        (lambda: LIF.from_tau(tau=0, dt=1), "tau, dt: expected positive times, got 0 and 1"),
+        (lambda: PLIF(tau=1.0), "tau: expected more than 1 step, got 1.0"),
+        (lambda: SRM(tau_m=20, tau_s=20), "tau_m, tau_s: expected tau_m > tau_s > 0, got 20 and 20"),
+        (lambda: SRM(v_threshold=-1), "v_threshold: expected a number above 0, got -1"),
+        (lambda: ThresholdWalk(torch.tensor(0.0), torch.tensor(0.0)), "step: expected positive threshold distances"),
+    ],
+)
+def test_bad_settings(call, message: str) -> None:
+    with pytest.raises(SpikeletError, match=message):
+        call()
+
+
+def test_kernels_take_plain_arguments() -> None:
+    x = currents()
+    assert torch.equal(kernels.lif(x, 0.5, 1.0, None, atan()), LIF(beta=0.5)(x))

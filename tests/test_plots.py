@@ -1,16 +1,22 @@
-"""Figures and the table from reports with realistic numbers (LeNet-D's published ones among them)."""
+"""Figures from reports with realistic numbers (LeNet-D's published ones among them), from spikes and histories."""
 
 import csv
 import io
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import pytest
+import torch
+from matplotlib.colors import to_hex
+from PIL import Image
 from rich.console import Console
 
 from spikelet import plots, report
 from spikelet.errors import SpikeletError
+from spikelet.plots.axes import accuracy_ticks, spread
 
 LAYERS = {"20C5": 11520, "P2": 2880, "50C5": 3200, "P2_2": 800, "500C4": 500}
 ROWS = [
@@ -114,14 +120,20 @@ def test_published_points_and_labels_of_the_trade_off():
 
 
 def test_accuracy_ticks_are_round_and_apart():
-    assert plots._accuracy_ticks(0.0, 3.0, 0.1) == [0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999]
+    assert accuracy_ticks(0.0, 3.0, 0.1) == [0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999]
+
+
+def gap(moved: list[float]) -> float:
+    return min(b - a for a, b in pairwise(sorted(moved)))
 
 
 def test_labels_at_the_end_never_overlap():
-    moved = plots._spread([0.9, 0.91, 0.905, 0.2], [0.1] * 4)
+    moved = spread([0.9, 0.91, 0.905, 0.2], [0.1] * 4)
     assert moved[3] == 0.2
     assert sorted(range(4), key=moved.__getitem__) == [3, 0, 2, 1]
-    assert min(b - a for a, b in zip(sorted(moved), sorted(moved)[1:], strict=False)) >= 0.0999
+    assert gap(moved) >= 0.0999
+    low = spread([0.0, 0.01, 0.02, 0.03], [0.1] * 4)
+    assert min(low) >= -1e-9 and gap(low) >= 0.0999
 
 
 def test_training_figure_leaves_out_what_is_missing(tmp_path):
@@ -131,6 +143,121 @@ def test_training_figure_leaves_out_what_is_missing(tmp_path):
     assert not any("validation" in text for text in texts(figure))
     validated = [{**row, "val_accuracy": "0.9", "train_operations": "0.4"} for row in ROWS]
     assert len(plots.plot_training(validated).axes) == 3
+
+
+def trains(num_steps: int = 20, neurons: int = 10, share: float = 0.2) -> np.ndarray:
+    return (np.random.default_rng(1).random((num_steps, neurons)) < share).astype(np.float32)
+
+
+def titles(figure) -> list[str]:
+    return [axes.get_title(loc) for axes in figure.axes for loc in ("left", "right")]
+
+
+def test_raster_says_what_it_leaves_out(tmp_path):
+    big = trains(neurons=6912)
+    figure = plots.raster({"12C5": big, "FC10": trains()}, tmp_path / "raster.png")
+    assert is_png(tmp_path / "raster.png")
+    assert titles(figure) == [
+        "12C5",
+        f"40 of 6,912 neurons, rate {100 * big.mean():.2g} %",
+        "FC10",
+        f"10 neurons, rate {100 * trains().mean():.2g} %",
+    ]
+    positive, negative = figure.axes[0].lines
+    chosen = np.linspace(0, 6911, 40).round().astype(int)
+    assert len(positive.get_xdata()) == big[:, chosen].sum() and len(negative.get_xdata()) == 0
+    assert not figure.legends
+    assert figure.axes[-1].get_xlabel() == "Time step"
+
+
+def test_raster_of_signed_spikes_has_a_legend_and_milliseconds():
+    figure = plots.raster({"a": torch.tensor([[1, -1], [0, 0], [0, -1]], dtype=torch.bfloat16)}, dt_ms=5.0)
+    positive, negative = figure.axes[0].lines
+    assert positive.get_xydata().tolist() == [[0, 0]]
+    assert negative.get_xydata().tolist() == [[0, 1], [2, 1]]
+    assert len(figure.legends) == 1
+    assert figure.axes[0].get_xlabel() == "Time (ms)"
+    ticks = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert [float(tick) for tick in ticks] == [5 * place for place in figure.axes[0].get_xticks()]
+
+
+@pytest.mark.parametrize("num_steps", [1, 12, 300])
+def test_animation_has_a_frame_per_step_and_ends_with_the_counts(num_steps, tmp_path):
+    spikes = trains(num_steps)
+    spikes[0], spikes[:, 7] = 0, 1
+    before = dict(matplotlib.rcParams)
+    figure = plots.spike_bar_animation(torch.tensor(spikes), 7, tmp_path / "new" / "bars_7.gif", dt_ms=1.0)
+    assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["bars_7.gif", "bars_7.png"]
+    assert is_png(tmp_path / "new" / "bars_7.png")
+    assert dict(matplotlib.rcParams) == before
+    with Image.open(tmp_path / "new" / "bars_7.gif") as gif:
+        shown = getattr(gif, "n_frames", 1)
+        assert gif.format == "GIF" and gif.size[0] == 700
+        assert gif.convert("RGB").getpixel((2, 2)) == (255, 255, 255)
+        assert shown == min(num_steps, 100)
+        assert gif.info.get("loop", 0) == 0
+    assert [text.get_text() for text in figure.axes[1].texts] == [f"{count:.0f}" for count in spikes.sum(0)]
+    assert titles(figure) == ["True class: 7", f"t = {num_steps - 1} ms", "Answer: 7", ""]
+
+
+def test_animation_tells_silence_mistakes_and_names():
+    spikes = np.zeros((5, 3))
+    names = ["cat", "dog", "cow"]
+    assert plots.spike_bar_animation(spikes, 0).axes[1].get_title("left") == "Answer: none yet"
+    spikes[3, 1:] = 1
+    figure = plots.spike_bar_animation(spikes, 2, classes=names)
+    assert titles(figure) == ["True class: cow", "t = 4", "Answer: dog", ""]  # of equals the lowest
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == names
+    assert to_hex(figure.axes[1].patches[1].get_facecolor()) != to_hex(figure.axes[1].patches[2].get_facecolor())
+
+
+def test_animation_of_many_classes_keeps_the_true_one_and_says_so():
+    spikes = trains(neurons=100)
+    spikes[:, 42] = 0
+    axes = plots.spike_bar_animation(spikes, 42).axes[0]
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert len(names) == 20 and "42" in names and axes.get_ylabel() == "20 of 100 classes"
+    assert str(spikes.sum(0).argmax()) in names
+
+
+def test_firing_rates_leave_out_what_is_missing(tmp_path):
+    history = [{"conv": 0.2, "out": 0.1}, {"conv": 0.1, "out": float("nan")}, {"conv": 0.05}]
+    figure = plots.firing_rates(history, tmp_path / "rates.png")
+    assert is_png(tmp_path / "rates.png")
+    conv, out = figure.axes[0].lines
+    assert conv.get_xydata().tolist() == [[1, 20], [2, 10], [3, 5]]
+    assert out.get_xydata().tolist() == [[1, 10]]
+    assert {"conv  5 %", "out  10 %"} <= set(texts(figure))
+    many = plots.firing_rates([{f"layer {i}": 0.0 for i in range(12)}])
+    assert len({str(line.get_color()) for line in many.axes[0].lines}) == 12
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (lambda p: plots.raster({}, p), "layers: expected at least one"),
+        (lambda p: plots.raster({"a": np.zeros((2, 3, 4))}, p), r"layers\['a'\]: expected spikes \[T, neurons\]"),
+        (lambda p: plots.raster({"a": np.zeros((0, 3))}, p), r"layers\['a'\].*\(0, 3\)"),
+        (lambda p: plots.raster({"a": np.full((2, 3), 0.5)}, p), "whole numbers, got values such as 0.5"),
+        (lambda p: plots.raster({"a": np.full((2, 3), np.nan)}, p), "whole numbers, got values such as nan"),
+        (lambda p: plots.raster({"a": trains(3), "b": trains(4)}, p), "same T"),
+        (lambda p: plots.raster({"a": trains()}, p, shown=1), "shown"),
+        (lambda p: plots.raster({"a": trains()}, p, dt_ms=0.0), "dt_ms"),
+        (lambda p: plots.spike_bar_animation(np.zeros((3, 1, 10)), 0, p), r"spikes: expected spikes \[T, C\]"),
+        (lambda p: plots.spike_bar_animation(np.zeros((0, 10)), 0, p), r"spikes.*\(0, 10\)"),
+        (lambda p: plots.spike_bar_animation(trains(), 10, p), "label: expected a class from 0 to 9, got 10"),
+        (lambda p: plots.spike_bar_animation(trains(), 0, p, classes=["a"]), "classes: expected one name"),
+        (lambda p: plots.spike_bar_animation(trains(), 0, p, dt_ms=-1.0), "dt_ms"),
+        (lambda p: plots.spike_bar_animation(trains(), 0, p.with_suffix(".mp4")), "ends in .gif, got 'out.mp4'"),
+        (lambda p: plots.firing_rates([], p), "history: expected at least one epoch"),
+        (lambda p: plots.firing_rates([{}], p), "at least one layer"),
+        (lambda p: plots.firing_rates([{"a": -0.1}], p), "'a'"),
+    ],
+)
+def test_bad_spikes_and_histories_are_named(call, named, tmp_path):
+    with pytest.raises(SpikeletError, match=named):
+        call(tmp_path / "out.gif")
+    assert not list(tmp_path.iterdir())
 
 
 def test_other_formats_by_suffix(tmp_path):

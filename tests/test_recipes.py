@@ -39,7 +39,7 @@ def test_recipe_trains_converts_and_is_evaluated(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     deep = name.startswith("cifar10")  # its float networks would take minutes to settle here
-    steps = ("evaluate.num_steps=4", f"evaluate.settle_steps={8 if deep else 256}")
+    steps = ("evaluate.num_steps=4", "model.num_steps=4", f"evaluate.settle_steps={8 if deep else 256}")
     assert cli.main(["train", f"recipe={name}", f"data.root={fake_root}", *SHORT, *steps]) == 0
     run = tmp_path / "runs" / f"{name}-s1"
     report = json.loads((run / "report.json").read_text())
@@ -47,9 +47,19 @@ def test_recipe_trains_converts_and_is_evaluated(
     assert report["recipe"] == config.recipe == name and report["seed"] == 1
     assert 0 <= report["accuracy"] <= 1 and report["num_samples"] > 0
     assert (run / "metrics.csv").exists() and (run / "checkpoints" / "last.ckpt").exists()
-    integer = config.model.k is not None and config.model.weights == "ternary" and config.model.last == "integer"
+    integer = (
+        config.model.neuron is None
+        and config.model.k is not None
+        and config.model.weights == "ternary"
+        and config.model.last == "integer"
+    )
     assert (run / "network.safetensors").exists() == integer
-    if config.model.k is not None:
+    if config.model.neuron is not None:
+        assert len(report["accuracy_per_step"]) == 4 and "agreement" not in report
+        assert sorted((run / "figures").glob("spike_bar_0_target*.gif")) and sorted(
+            (run / "figures").glob("raster_*.png")
+        )
+    elif config.model.k is not None:
         assert len(report["accuracy_per_step"]) == 4
         assert report["agreement"]["snn_vs_integer_ann"] == 1 or deep
         assert sorted((run / "figures").glob("*.png"))
@@ -68,7 +78,7 @@ def test_every_family_of_the_published_networks_is_there() -> None:
     wanted = {
         "digits-demo", "mnist-lenet-k0", "mnist-lenet-e-parity-k0", "mnist-lenet-e-fp32", "mnist-lenet-d-fp32",
         "mnist-lenet-d-k0", "mnist-lenet-d-k1", "mnist-lenet-d-k2", "fashion-lenet", "fashion-mlp", "cifar10-cnn1-k0",
-        "cifar10-cnn1-k1", "cifar10-cnn2-k0", "cifar10-cnn2-k1", "cifar10-vggnet-int",
+        "cifar10-cnn1-k1", "mnist-csnn", "nmnist-csnn", "cifar10-cnn2-k0", "cifar10-cnn2-k1", "cifar10-vggnet-int",
     }  # fmt: skip
     assert wanted <= set(RECIPES)
 
@@ -125,9 +135,12 @@ def test_training_and_judged_images_have_one_size(fake_root: Path) -> None:
     common = {"name": "cifar10", "root": str(fake_root), "verify": False, "eval_transform": "center24"}
     cropping, plain = schema.DataSettings(**common, augment="crop24_color"), schema.DataSettings(**common)
     assert build.input_shape(cropping) == build.input_shape(plain) == (3, 24, 24)
-    assert build.dataset(cropping, "train").images.shape[2:] == (32, 32)  # the crop is random, made at every batch
-    assert build.dataset(plain, "train").images.shape[2:] == (24, 24)
-    assert build.dataset(cropping, "test").images.shape[2:] == (24, 24)
+    assert build.dataset(schema.Config(data=cropping), "train").images.shape[2:] == (
+        32,
+        32,
+    )  # the crop is random, made at every batch
+    assert build.dataset(schema.Config(data=plain), "train").images.shape[2:] == (24, 24)
+    assert build.dataset(schema.Config(data=cropping), "test").images.shape[2:] == (24, 24)
 
 
 def test_the_same_seed_gives_the_same_network() -> None:

@@ -10,17 +10,18 @@ if TYPE_CHECKING:
     from spikelet.convert import check_equivalence, to_integer, to_spiking
     from spikelet.errors import ConversionError, DataError, FormatError, SpikeletError
     from spikelet.integer import IntegerNetwork
-    from spikelet.networks import Network, NetworkSettings, build
-    from spikelet.neurons import IF, LIF, ThresholdWalk
+    from spikelet.networks import SNN, Network, NetworkSettings, build
+    from spikelet.neurons import IF, LIF, PLIF, SRM, ThresholdWalk
     from spikelet.runs import load
-    from spikelet.training import TrainSettings, fit, load_network
+    from spikelet.training import TrainSettings, load_network
+    from spikelet.training.fit import fit
 
 _ROOMS = {
     "convert": ("check_equivalence", "to_integer", "to_spiking"),
     "errors": ("ConversionError", "DataError", "FormatError", "SpikeletError"),
     "integer": ("IntegerNetwork",),
-    "networks": ("Network", "NetworkSettings", "build"),
-    "neurons": ("IF", "LIF", "ThresholdWalk"),
+    "networks": ("SNN", "Network", "NetworkSettings", "build"),
+    "neurons": ("IF", "LIF", "PLIF", "SRM", "ThresholdWalk"),
     "runs": ("load",),
     "training": ("TrainSettings", "fit", "load_network"),
 }
@@ -28,6 +29,9 @@ _ROOMS = {
 __all__ = [
     "IF",
     "LIF",
+    "PLIF",
+    "SNN",
+    "SRM",
     "ConversionError",
     "DataError",
     "FormatError",

@@ -240,7 +240,8 @@ def _show(console: Console, report: dict[str, Any], folder: Path | None) -> None
     model = report.get("config", {}).get("model", {})
     integer = model.get("weights") != "float" and model.get("first") == model.get("last") == "integer"
     console.print()
-    console.print(summary_table(report, "integer SNN" if integer else "SNN"))
+    trained = model.get("neuron") is not None
+    console.print(summary_table(report, *("SNN", "dense ANN") if trained else ("integer SNN" if integer else "SNN",)))
     if "agreement" in report:
         _show_agreement(console, report["agreement"])
     if folder is not None:

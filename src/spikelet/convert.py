@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from spikelet.errors import ConversionError, SpikeletError
 from spikelet.integer import Add, Conv, IntegerNetwork, MaxPool, Neuron, Record, SumPool
 from spikelet.integer.check import INT32_MAX, PIXEL_MAX, peaks
-from spikelet.networks import Block, Network, Residual, answers
+from spikelet.networks import SNN, Block, Network, Residual, answers
 from spikelet.quantizers import Levels, weight_quantizer
 from spikelet.spiking import FloatNode, Folded, SpikingNetwork, sum_pool
 
@@ -336,7 +336,7 @@ def _run_to_rest(
     raise ConversionError(f"the network still fires after {num_steps // 2} steps; lower model.max_count")
 
 
-def run_images(converted: IntegerNetwork | SpikingNetwork, images: Tensor, num_steps: int, **options) -> Record:
+def run_images(converted: IntegerNetwork | SpikingNetwork | SNN, images: Tensor, num_steps: int, **options) -> Record:
     """``converted.run`` on a batch of torch images, whichever form the network has."""
     if isinstance(converted, IntegerNetwork):
         return converted.run(images.numpy(), num_steps, **options)

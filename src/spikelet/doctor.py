@@ -47,6 +47,16 @@ def vector_units() -> list[str]:
     return [flag for flag in wanted if flag in flags]
 
 
+def processor() -> str:
+    """The processor's name and its vector units."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return "unknown processor"
+    name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown processor")
+    return f"{name}, {', '.join(vector_units())}"
+
+
 def _gpu(torch) -> str:
     if not torch.cuda.is_available():
         built = f"torch is built for CUDA {torch.version.cuda}" if torch.version.cuda else "torch is built for the CPU"

@@ -20,7 +20,7 @@ from spikelet.convert import run_images, settled_counts
 from spikelet.errors import SpikeletError
 from spikelet.integer import IntegerNetwork, Record
 from spikelet.metrics import HOROWITZ_45NM, EnergyTable
-from spikelet.networks import Network, answers
+from spikelet.networks import SNN, Network, answers
 from spikelet.quantizers import weight_quantizer
 from spikelet.spiking import SpikingNetwork
 
@@ -28,7 +28,7 @@ Loader = Iterable[tuple[Tensor, Tensor]]
 
 
 def evaluate(
-    converted: IntegerNetwork | SpikingNetwork,
+    converted: IntegerNetwork | SpikingNetwork | SNN,
     loader: Loader,
     num_steps: int = 8,
     *,
@@ -40,12 +40,13 @@ def evaluate(
     num_threads: int | None = None,
     energy: EnergyTable = HOROWITZ_45NM,
 ) -> dict[str, Any]:
-    """Run a converted network over a whole data set and report what it achieved and what that cost.
+    """Run a spiking network over a whole data set and report what it achieved and what that cost.
 
-    ``loader`` yields (images [N, C, H, W], labels [N]). ``network`` is the trained ANN; without one, the ANN's
-    accuracy is that of the closed form. ``input_noise`` r multiplies each pixel by 1 + r * (U - 1/2), U uniform in
-    [0, 1), drawn from ``seed`` (work E). ``logs_dir`` gets the six published text files, by work D's rule, or, with a
-    ``first_weight`` of 2^k, by work E's: the first layer's spikes are not counted, and weigh 2^k operations each.
+    ``loader`` yields (images [N, C, H, W] or, for an ``SNN``, frames [T, N, C, H, W], labels [N]). ``network`` is the
+    ANN that a converted network comes from; without one, the ANN's accuracy is that of the closed form.
+    ``input_noise`` r multiplies each pixel by 1 + r * (U - 1/2), U uniform in [0, 1), drawn from ``seed`` (work E).
+    ``logs_dir`` gets the six published text files, by work D's rule, or, with a ``first_weight`` of 2^k, by work E's:
+    the first layer's spikes are not counted, and weigh 2^k operations each.
     Energy in joule per sample. The keys are those of ``report.json`` (docs/conventions.md).
     """
     if num_steps < 1:
@@ -60,11 +61,12 @@ def evaluate(
         start = time.perf_counter()
         run = run_images(converted, images, num_steps, record=True, num_threads=num_threads)
         seconds += time.perf_counter() - start
-        logits = answers(network, images) if network is not None else settled_counts(converted, images)[1]
-        right += int((logits.argmax(1) == labels).sum())
+        if not isinstance(converted, SNN):
+            logits = answers(network, images) if network is not None else settled_counts(converted, images)[1]
+            right += int((logits.argmax(1) == labels).sum())
         samples += len(labels)
         batches.append(_batch_counts(run, labels))
-        spent = [run.positive, run.negative, run.synaptic_operations, run.effective_operations]
+        spent = [run.positive, run.negative, run.synaptic_operations, run.effective_operations, *_entered(run)]
         total = [a + b for a, b in zip(total, spent, strict=True)] if total else spent  # type: ignore[assignment,misc]
     if not samples:
         raise SpikeletError("loader: it yields no images to evaluate on")
@@ -73,10 +75,17 @@ def evaluate(
         counted = [first_weight is None] + [True] * rest
         metrics.published_logs(logs_dir, batches, counted, [first_weight or 1] + [1] * rest)
     curve = np.sum([np.asarray(b.correct) for b in batches], axis=0) / samples
-    report = {"ann_accuracy": right / samples, "num_samples": samples, "input_noise": input_noise, "seconds": seconds}
-    return (
-        _accuracy(curve) | report | _activity(run, total, samples) | _cost(converted, total[2].sum() / samples, energy)
-    )
+    report = {"num_samples": samples, "input_noise": input_noise, "seconds": seconds}
+    if not isinstance(converted, SNN):
+        report["ann_accuracy"] = right / samples
+    activity = _activity(run, total, samples)
+    operations = activity["synaptic_operations_per_sample"]["total"]
+    return _accuracy(curve) | report | activity | _cost(converted, operations, energy, events="input" in activity)
+
+
+def _entered(run: Record) -> list[np.ndarray]:
+    """Events of the input's frames and the operations they cause, where the input was frames."""
+    return [] if run.input_events is None or run.input_operations is None else [run.input_events, run.input_operations]
 
 
 def evaluate_ann(network: Network, loader: Loader, energy: EnergyTable = HOROWITZ_45NM) -> dict[str, Any]:
@@ -133,13 +142,18 @@ def _accuracy(curve: np.ndarray) -> dict[str, Any]:
 
 
 def _activity(run: Record, total: list[np.ndarray], samples: int) -> dict[str, Any]:
-    positive, negative, operations, effective = (a / samples for a in total)
+    positive, negative, operations, effective, *entered = (a / samples for a in total)
     layers = {
         name: {"positive": float(p), "negative": float(n)}
         for name, p, n in zip(run.layers, positive.sum(1), negative.sum(1), strict=True)
     }
     spikes, neurons, steps = float((positive + negative).sum()), int(run.neurons.sum()), positive.shape[1]
-    return {
+    by_layer, per_step = dict(zip(run.layers, operations.sum(1).tolist(), strict=True)), operations.sum(0)
+    if entered:
+        by_layer = {"input": float(entered[1].sum())} | by_layer
+        per_step = per_step + entered[1]
+    activity: dict[str, Any] = {"input": {"events_per_sample": float(entered[0].sum())}} if entered else {}
+    return activity | {
         "spikes_per_sample": {
             "positive": float(positive.sum()),
             "negative": float(negative.sum()),
@@ -151,15 +165,17 @@ def _activity(run: Record, total: list[np.ndarray], samples: int) -> dict[str, A
         "firing_rate": metrics.firing_rate(spikes, neurons, steps),
         "sparsity": metrics.activation_sparsity(spikes, neurons, steps),
         "synaptic_operations_per_sample": {
-            "total": float(operations.sum()),
+            "total": float(per_step.sum()),
             "effective": float(effective.sum()),
-            "per_layer": dict(zip(run.layers, operations.sum(1).tolist(), strict=True)),
-            "per_step": operations.sum(0).tolist(),
+            "per_layer": by_layer,
+            "per_step": per_step.tolist(),
         },
     }
 
 
-def _cost(converted: IntegerNetwork | SpikingNetwork, operations: float, energy: EnergyTable) -> dict[str, Any]:
+def _cost(
+    converted: IntegerNetwork | SpikingNetwork | SNN, operations: float, energy: EnergyTable, events: bool
+) -> dict[str, Any]:
     described = [row for row in converted.describe() if row["weights"]]
     total = int(sum(row["macs"] for row in described))
     first = int(described[0]["macs"])
@@ -167,7 +183,7 @@ def _cost(converted: IntegerNetwork | SpikingNetwork, operations: float, energy:
     return {
         "macs_per_sample": {"total": total, "first_layer": first},
         "energy_per_sample_joule": {
-            "snn": spend(first, operations, energy),
+            "snn": spend(0 if events else first, operations, energy),  # events are added, pixels multiplied
             "ann": metrics.ann_energy(total, energy),
             "ann_int8": total * energy.int8_mac,
             "table": asdict(energy),

@@ -48,6 +48,10 @@ def write_figures(run_dir: str | Path) -> list[Path]:
         path = run_dir / "figures" / "training.png"
         plots.plot_training(rows, path)
         paths.append(path)
+        rates = [{key[5:]: float(v) for key, v in row.items() if key.startswith("rate/") and v} for row in rows]
+        if any(rates):
+            paths.append(run_dir / "figures" / "firing_rates.png")
+            plots.firing_rates(rates, paths[-1])
     return paths
 
 
@@ -71,13 +75,13 @@ def compare(run_dirs: Sequence[str | Path], path: str | Path, labels: Sequence[s
     return paths
 
 
-def summary_table(report: dict[str, Any], spiking: str = "integer SNN") -> Table:
-    """The quantized ANN and the spiking network made from it, side by side."""
+def summary_table(report: dict[str, Any], spiking: str = "integer SNN", ann: str = "quantized ANN") -> Table:
+    """The spiking network, beside the quantized ANN that it was made from or a dense one of its layers."""
     table = Table(
-        title=f"{report.get('recipe', 'Report')}: {report.get('num_samples', 0):,} test images", title_justify="left"
+        title=f"{report.get('recipe', 'Report')}: {report.get('num_samples', 0):,} test samples", title_justify="left"
     )
-    table.add_column("per image")
-    table.add_column("quantized ANN", justify="right")
+    table.add_column("per sample")
+    table.add_column(ann, justify="right")
     table.add_column(spiking, justify="right", style="bold")
     for name, ann, snn in _summary(report):
         table.add_row(name, ann or "-", snn or "-")

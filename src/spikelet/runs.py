@@ -31,6 +31,7 @@ def train(config: Config, run_dir: Path, say: Say = print) -> dict[str, Any]:
     val_loader = build.loader(config, "val") if config.data.train_split == "train" else None
     test_loader = build.loader(config, "test")
     network = build.network(config)
+    build.check_classes(network, train_loader)
     if config.init_from is not None:
         start_from(config.init_from, network)
     teacher = teacher_of(config, network) if config.teacher is not None else None
@@ -87,7 +88,11 @@ def publish(config: Config, network: Any, run_dir: Path, test_loader: Any, say: 
     """From a trained network to the files of a finished run: network, report."""
     from spikelet.evaluate import evaluate, evaluate_ann, save_report
 
-    if config.model.k is None:
+    if config.model.neuron is not None:
+        say(f"evaluating {config.model.num_steps} steps on {len(test_loader.dataset)} test samples")
+        report = evaluate(network, test_loader, **_how(config))
+        draw_samples(network, test_loader, config.evaluate.samples, run_dir / "figures")
+    elif config.model.k is None:
         report = evaluate_ann(network, test_loader)
     else:
         say("converting to a spiking network")
@@ -104,9 +109,30 @@ def publish(config: Config, network: Any, run_dir: Path, test_loader: Any, say: 
     return report
 
 
+def draw_samples(network: Any, loader: Any, number: int, folder: Path) -> None:
+    """An animation of the answer and a raster of all layers, for the first ``number`` samples."""
+    from spikelet import plots
+    from spikelet.networks import answers, record_spikes
+
+    x, labels = next(iter(loader))
+    x = x[:number] if x.dim() == 4 else x[:, :number]
+    with record_spikes(network) as layers:
+        out = answers(network, x)
+    for i, label in enumerate(labels[:number].tolist()):
+        movie, still = (folder / f"{kind}_{i}_target{label}" for kind in ("spike_bar", "raster"))
+        trains = {name: train[:, i].flatten(1).float() for name, train in layers.items()}
+        plots.raster(trains, still.with_suffix(".png"))
+        if network.settings.readout == "spikes":
+            classes = loader.dataset.classes
+            plots.spike_bar_animation(out[:, i].float(), label, movie.with_suffix(".gif"), classes=classes)
+
+
 def to_spikes(config: Config, network: Any) -> Any:
     """The spiking form of a trained network: in integers where all its weights are, else in floating point."""
     from spikelet import convert
+
+    if config.model.neuron is not None:
+        raise SpikeletError(f"RUN: {config.exp_id} is a spiking network already (model.neuron={config.model.neuron})")
 
     metadata = describe(config)
     if _is_integer(config):
@@ -312,13 +338,17 @@ def evaluate(
     from spikelet.evaluate import evaluate_ann, save_report
 
     config = target.config
+    if any(word.startswith("num_steps=") for word in changed):
+        config.model.num_steps = config.evaluate.num_steps
     doctor.prepare(config.num_threads)
     loader = build.loader(config, "test")
     network = target.network()
     say(f"evaluating {target.name} on {len(loader.dataset)} test images of {config.data.name}")  # type: ignore[arg-type]
     if target.folder is not None:
         output = output or (target.folder / "evaluate" / ",".join(changed) if changed else target.folder)
-    if network is not None and config.model.k is None:
+    if network is not None and config.model.neuron is not None:
+        report = measure(network, loader, **_how(config))
+    elif network is not None and config.model.k is None:
         report = evaluate_ann(network, loader)
     else:
         stored = target.file or (target.folder / NETWORK if target.folder else None)
@@ -340,7 +370,8 @@ def _how(config: Config) -> dict[str, Any]:
     settings = config.evaluate
     unary = config.model.first_levels is not None and config.model.k is not None
     logs = {"first_weight": 2**config.model.k if unary else None}  # type: ignore[operator]
-    common = {"num_steps": settings.num_steps, "input_noise": settings.input_noise}
+    steps = config.model.num_steps if config.model.neuron is not None else settings.num_steps
+    common = {"num_steps": steps, "input_noise": settings.input_noise}
     return common | logs | {"seed": config.seed, "num_threads": config.num_threads}
 
 
@@ -355,7 +386,11 @@ def _signed(report: dict[str, Any], config: Config) -> dict[str, Any]:
 
 
 def _is_integer(config: Config) -> bool:
-    return config.model.weights != "float" and config.model.first == config.model.last == "integer"
+    return (
+        config.model.neuron is None
+        and config.model.weights != "float"
+        and config.model.first == config.model.last == "integer"
+    )
 
 
 def _nothing(words: str) -> None:

@@ -1,22 +1,36 @@
-"""Data sets: official files to uint8 images. To add one: a file here with a subclass of ImageSet, and a line below."""
+"""Data sets: official files to uint8 images, or to frames of events.
+
+To add images: a file here with a subclass of ImageSet. To add recordings: a subclass of EventSet. Then a line below.
+"""
 
 from spikelet.datasets import transforms
-from spikelet.datasets.base import SPLITS, EpochSampler, ImageSet, Source, default_root, loader
+from spikelet.datasets.base import SPLITS, EpochSampler, ImageSet, OfficialSet, Source, default_root, loader
 from spikelet.datasets.cifar10 import CIFAR10
 from spikelet.datasets.digits import Digits
+from spikelet.datasets.event_base import EventSet
+from spikelet.datasets.frame_set import FrameSet
 from spikelet.datasets.mnist import MNIST, FashionMNIST
+from spikelet.datasets.nmnist import NMNIST
 
-DATASETS: dict[str, type[ImageSet]] = {member.name: member for member in (Digits, MNIST, FashionMNIST, CIFAR10)}
+IMAGE_SETS: dict[str, type[ImageSet]] = {member.name: member for member in (Digits, MNIST, FashionMNIST, CIFAR10)}
+EVENT_SETS: dict[str, type[EventSet]] = {member.name: member for member in (NMNIST,)}
+DATASETS: dict[str, type[OfficialSet]] = {**IMAGE_SETS, **EVENT_SETS}
 
 __all__ = [
     "CIFAR10",
     "DATASETS",
+    "EVENT_SETS",
+    "IMAGE_SETS",
     "MNIST",
+    "NMNIST",
     "SPLITS",
     "Digits",
     "EpochSampler",
+    "EventSet",
     "FashionMNIST",
+    "FrameSet",
     "ImageSet",
+    "OfficialSet",
     "Source",
     "default_root",
     "loader",

@@ -1,4 +1,4 @@
-"""What every image data set has in common: splits, files found and checked, errors that help, and the loader."""
+"""What data sets have in common: where they come from, files found and checked, errors that help, and the loader."""
 
 import hashlib
 import os
@@ -34,7 +34,8 @@ class Source:
     license    as its authors state it
     citation   what to cite
     addresses  servers, tried in turn; an address ends with "/" and a file's name follows
-    downloads  what to fetch from there, and which of the data set's files each download holds
+    downloads  what to fetch from there, and which of the data set's files (or folders) each download holds
+    links      what follows the address instead of the name, for downloads that have another one there
     checksums  file name to published MD5, of downloads and of the files that are read
     megabytes  size of all downloads together
     """
@@ -44,6 +45,7 @@ class Source:
     citation: str
     addresses: tuple[str, ...] = ()
     downloads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    links: Mapping[str, str] = field(default_factory=dict)
     checksums: Mapping[str, str] = field(default_factory=dict)
     megabytes: float = 0.0
 
@@ -56,7 +58,97 @@ class DamagedError(DataError):
         self.path = path
 
 
-class ImageSet(Dataset[Batch], ABC):
+class OfficialSet(ABC):
+    """What a table of data sets shows: who made it, whether it is there, how to get it. The members are classes."""
+
+    name: ClassVar[str]
+    classes: tuple[str, ...]
+    sensor_size: ClassVar[tuple[int, int, int]]  # W, H, P
+    source: ClassVar[Source]
+    num: ClassVar[Mapping[str, int]]
+    folder: ClassVar[str] = ""  # under the root: where downloads go
+
+    @classmethod
+    @abstractmethod
+    def status(cls, root: str | Path | None = None, verify: bool = True) -> str:
+        """In a few words: "complete", or what is missing or damaged."""
+
+    @classmethod
+    @abstractmethod
+    def where(cls, root: str | Path | None = None) -> str:
+        """The folder that holds the files, or that they would be downloaded to."""
+
+    @classmethod
+    @abstractmethod
+    def fetch(cls, root: str | Path | None = None, verify: bool = True) -> None:
+        """Download what is missing or damaged; raises DataError where no address delivers it."""
+
+    @classmethod
+    @abstractmethod
+    def write_fake(cls, root: str | Path, num_train: int = 600, num_test: int = 100, seed: int = 0) -> None:
+        """Write small official-format files that a tiny network can learn; read them with ``verify=False``."""
+
+    @classmethod
+    @abstractmethod
+    def _by_hand(cls, root: Path) -> str:
+        """What to get from where, and where to put it."""
+
+    @classmethod
+    def _again(cls, root: Path) -> str:
+        return f"Get it again with `{cls._command(root)}`, or by hand: {cls._by_hand(root)}"
+
+    @classmethod
+    def _command(cls, root: Path) -> str:
+        rest = "" if root == default_root() else f" data.root={root}"
+        return f"spikelet datasets {cls.name} download=true{rest}"
+
+    @classmethod
+    def _elsewhere(cls) -> str:
+        return "set data.root (or SPIKELET_DATA) to a folder that has it"
+
+
+class EpochSampler(Sampler[int]):
+    """Indices 0 .. num - 1, in an order that is a function of (seed, epoch) alone, or in order without ``shuffle``.
+
+    >>> sampler = EpochSampler(5, shuffle=True, seed=1)
+    >>> first = list(sampler)
+    >>> sampler.set_epoch(1)
+    >>> first == list(sampler), sorted(sampler)
+    (False, [0, 1, 2, 3, 4])
+    """
+
+    def __init__(self, num: int, shuffle: bool = False, seed: int = 0) -> None:
+        self.num, self.shuffle, self.seed, self.epoch = num, shuffle, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of the next pass. Lightning calls this at the start of every epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.num
+
+    def __iter__(self) -> Iterator[int]:
+        if not self.shuffle:
+            return iter(range(self.num))
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) % 2**63)
+        return iter(torch.randperm(self.num, generator=generator).tolist())
+
+
+class BatchSet(Dataset[Batch], ABC):
+    """What ``loader`` needs: samples that come as whole batches, and the sampler that says which."""
+
+    sampler: ClassVar[type[EpochSampler]] = EpochSampler
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many samples."""
+
+    @abstractmethod
+    def __getitems__(self, indices: Any) -> Batch:
+        """A batch in one go, for what the sampler gives; torch's DataLoader asks for it when it is there."""
+
+
+class ImageSet(OfficialSet, BatchSet):
     """Images with one label each, in memory as they are in the files.
 
     root      folder that holds the official files; None: ``default_root()``
@@ -69,13 +161,7 @@ class ImageSet(Dataset[Batch], ABC):
     SpikeletError for an argument out of range.
     """
 
-    name: ClassVar[str]
-    classes: ClassVar[tuple[str, ...]]
-    sensor_size: ClassVar[tuple[int, int, int]]  # W, H, P
-    source: ClassVar[Source]
-    num: ClassVar[Mapping[str, int]]
     files: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # "train" and "test" to the files that hold them
-    folder: ClassVar[str] = ""  # under the root: where downloads go
     places: ClassVar[tuple[str, ...]] = ()  # under the root: where a file "{}" may be, best first
 
     def __init__(
@@ -111,7 +197,7 @@ class ImageSet(Dataset[Batch], ABC):
         return self.images[index], self.labels[index]
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
-        """A batch [N, C, H, W], [N] in one go; torch's DataLoader asks for it when it is there."""
+        """A batch [N, C, H, W], [N]."""
         index = torch.as_tensor(indices, dtype=torch.int64)
         return self.images[index], self.labels[index]
 
@@ -119,11 +205,6 @@ class ImageSet(Dataset[Batch], ABC):
     @abstractmethod
     def _parse(cls, path: Path, data: bytes) -> Arrays:
         """The file's "images" uint8 [N, C, H, W], "labels" [N], or both; raises ValueError with the reason."""
-
-    @classmethod
-    @abstractmethod
-    def write_fake(cls, root: str | Path, num_train: int = 600, num_test: int = 100, seed: int = 0) -> None:
-        """Write small official-format files that a tiny network can learn; read them with ``verify=False``."""
 
     @classmethod
     def _is_val(cls, num: int) -> np.ndarray:
@@ -231,23 +312,10 @@ class ImageSet(Dataset[Batch], ABC):
         )
 
     @classmethod
-    def _again(cls, root: Path) -> str:
-        return f"Get it again with `{cls._command(root)}`, or by hand: {cls._by_hand(root)}"
-
-    @classmethod
     def _by_hand(cls, root: Path) -> str:
         names = ", ".join(cls.source.downloads)
         target = f"unpacked in {root}" if names.endswith(".tar.gz") else f"into {root / cls.folder}"
         return f"{names} from {cls.source.addresses[0]} {target}"
-
-    @classmethod
-    def _command(cls, root: Path) -> str:
-        rest = "" if root == default_root() else f" data.root={root}"
-        return f"spikelet datasets {cls.name} download=true{rest}"
-
-    @classmethod
-    def _elsewhere(cls) -> str:
-        return "set data.root (or SPIKELET_DATA) to a folder that has it"
 
 
 def _folder(root: str | Path | None) -> Path:
@@ -295,41 +363,14 @@ def fake_images(
     return images.clip(0, 255).astype(np.uint8), labels
 
 
-class EpochSampler(Sampler[int]):
-    """Indices 0 .. num - 1, in an order that is a function of (seed, epoch) alone, or in order without ``shuffle``.
-
-    >>> sampler = EpochSampler(5, shuffle=True, seed=1)
-    >>> first = list(sampler)
-    >>> sampler.set_epoch(1)
-    >>> first == list(sampler), sorted(sampler)
-    (False, [0, 1, 2, 3, 4])
-    """
-
-    def __init__(self, num: int, shuffle: bool = False, seed: int = 0) -> None:
-        self.num, self.shuffle, self.seed, self.epoch = num, shuffle, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order of the next pass. Lightning calls this at the start of every epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.num
-
-    def __iter__(self) -> Iterator[int]:
-        if not self.shuffle:
-            return iter(range(self.num))
-        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) % 2**63)
-        return iter(torch.randperm(self.num, generator=generator).tolist())
-
-
 def _as_it_is(batch: Any) -> Any:
     return batch
 
 
 def loader(
-    dataset: ImageSet, batch_size: int, shuffle: bool = False, seed: int = 0, num_workers: int = 0
+    dataset: BatchSet, batch_size: int, shuffle: bool = False, seed: int = 0, num_workers: int = 0
 ) -> DataLoader[Batch]:
-    """Batches (uint8 images [N, C, H, W], int64 labels [N]) of ``dataset``; none is dropped, the last may be smaller.
+    """Batches of ``dataset``, images or frames with their labels; no sample is dropped, the last batch may be smaller.
 
     The order depends on ``seed`` and ``loader.sampler.set_epoch(epoch)`` only; torch's global generator is not touched.
 
@@ -344,7 +385,7 @@ def loader(
     return DataLoader(
         dataset,
         batch_size=batch_size,
-        sampler=EpochSampler(len(dataset), shuffle, seed),
+        sampler=dataset.sampler(len(dataset), shuffle, seed),
         num_workers=num_workers,
         collate_fn=_as_it_is,
         generator=torch.Generator().manual_seed(seed % 2**63),

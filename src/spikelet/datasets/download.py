@@ -2,9 +2,12 @@
 
 import hashlib
 import http.client
+import re
 import tarfile
 import urllib.error
 import urllib.request
+import zipfile
+import zlib
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -88,7 +91,7 @@ def _continue(address: str, part: Path) -> None:
         resumed = getattr(response, "status", 200) == 206
         length = response.headers.get("Content-Length")
         total = (have if resumed else 0) + int(length) if length else None
-        with part.open("ab" if resumed else "wb") as file, _progress(part.stem, total) as advance:
+        with part.open("ab" if resumed else "wb") as file, progress(part.stem, total) as advance:
             advance(file.tell())
             while chunk := response.read(CHUNK_BYTES):
                 file.write(chunk)
@@ -97,21 +100,21 @@ def _continue(address: str, part: Path) -> None:
                 raise ConnectionError(f"connection closed after {file.tell()} of {total} bytes")
 
 
-class _progress:
-    """A progress bar on standard error; ``with _progress(name, total) as advance: advance(bytes)``."""
+class progress:
+    """A progress bar on standard error; ``with progress(name, total) as advance: advance(bytes)``."""
 
-    def __init__(self, name: str, total: int | None) -> None:
-        from rich import progress
+    def __init__(self, name: str, total: int | None, visible: bool = True) -> None:
+        from rich import progress as rich
         from rich.console import Console
 
         columns: tuple[Any, ...] = (
-            progress.TextColumn("{task.description}"),
-            progress.BarColumn(),
-            progress.DownloadColumn(),
-            progress.TransferSpeedColumn(),
-            progress.TimeRemainingColumn(),
+            rich.TextColumn("{task.description}"),
+            rich.BarColumn(),
+            rich.DownloadColumn(),
+            rich.TransferSpeedColumn(),
+            rich.TimeRemainingColumn(),
         )
-        self.bar = progress.Progress(*columns, console=Console(stderr=True))
+        self.bar = rich.Progress(*columns, console=Console(stderr=True), disable=not visible)
         self.task = self.bar.add_task(name, total=total)
 
     def __enter__(self):
@@ -144,3 +147,26 @@ def unpack(archive: Path, folder: Path, names: Collection[str]) -> None:
         raise DataError(f"{archive}: cannot be unpacked into {folder}: {error}") from error
     if left:
         raise DataError(f"{archive}: has no {', '.join(sorted(left))}")
+
+
+def unzip(archive: Path, folder: Path, pattern: str) -> None:
+    """Write the members of a zip file whose path ends with ``pattern``, a regular expression, there under ``folder``.
+
+    Nothing else in the archive is looked at. Raises DataError where it is damaged, or where nothing fits.
+    """
+    fits = re.compile(rf"(?:.*/)?({pattern})")
+    try:
+        with zipfile.ZipFile(archive) as file:
+            members = [(info, found[1]) for info in file.infolist() if (found := fits.fullmatch(info.filename))]
+            with progress(archive.name, sum(info.file_size for info, _ in members)) as advance:
+                for info, name in members:
+                    path = folder / name
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    temporary = path.with_name(f"{path.name}.part")
+                    temporary.write_bytes(file.read(info))
+                    temporary.replace(path)
+                    advance(info.file_size)
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{archive}: cannot be unpacked into {folder}: {error}") from error
+    if not members:
+        raise DataError(f"{archive}: has no member that looks like {pattern}")

@@ -1,8 +1,8 @@
 """A number as that many spikes in a row."""
 
-import torch
 from torch import Tensor
 
+from spikelet.encoders.base import check_steps, clock
 from spikelet.errors import SpikeletError
 
 
@@ -11,11 +11,12 @@ def unary(x: Tensor, num_steps: int, levels: int = 4) -> Tensor:
 
     A rising threshold that stops after ``levels`` steps. Source: Zou et al. 2024 (reference 4.6).
 
+    >>> import torch
     >>> unary(torch.tensor([[0.4, 2.5, 9.0]]), num_steps=5).sum(0).tolist()
     [[0.0, 3.0, 4.0]]
     """
-    if num_steps < 1 or levels < 1:
-        raise SpikeletError(f"num_steps, levels: expected at least 1, got {num_steps} and {levels}")
+    check_steps(num_steps)
+    if levels < 1:
+        raise SpikeletError(f"levels: expected at least 1, got {levels}")
     count = x.add(0.5).floor().clamp(0, levels)
-    steps = torch.arange(num_steps, device=x.device).reshape(-1, *[1] * x.dim())
-    return (count > steps).to(x.dtype)
+    return (count > clock(x, num_steps)).to(x.dtype)

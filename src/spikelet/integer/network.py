@@ -105,6 +105,8 @@ class Record:
                           counted with the layer in front of it
     effective_operations  int64 [L, T], the same, non-zero weights only
     counts                int8 [N, C, H, W] per layer, the final counts (None without ``counts``)
+    input_events          int64 [T], what the input's frames hold (None where the input is an image, or not recorded)
+    input_operations      int64 [T], those events times true fan-out
     """
 
     logits: np.ndarray
@@ -115,6 +117,8 @@ class Record:
     synaptic_operations: np.ndarray | None = None
     effective_operations: np.ndarray | None = None
     counts: list[np.ndarray] | None = None
+    input_events: np.ndarray | None = None
+    input_operations: np.ndarray | None = None
 
 
 @dataclass(eq=False)

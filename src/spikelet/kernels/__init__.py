@@ -1,5 +1,119 @@
-"""The loops over time. ``reference`` is the specification, in plain torch, that faster kernels are tested against."""
+"""The loops over time. ``reference`` is the specification, in plain torch; the fused kernels are tested against it.
 
-from spikelet.kernels.reference import lif, threshold_walk
+``lif`` and ``srm`` choose by device and dtype: compiled loops on a CPU (float32, bfloat16), Triton on a GPU (those and
+float16), the reference for everything else: float64, a surrogate of your own, a beta or threshold per neuron.
+"""
 
-__all__ = ["lif", "threshold_walk"]
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from spikelet.kernels import fused, reference
+from spikelet.kernels.reference import Decay, Number, Reset, Spike, threshold_walk
+from spikelet.surrogate import Surrogate
+
+__all__ = ["Decay", "Reset", "lif", "lif_hold", "srm", "srm_hold", "threshold_walk"]
+
+FUSED = {"cpu": (torch.float32, torch.bfloat16), "cuda": (torch.float32, torch.bfloat16, torch.float16)}
+
+
+def lif(
+    x: Tensor,
+    beta: Number,
+    v_threshold: Number,
+    v_reset: float | None,
+    surrogate: Spike,
+    detach_reset: bool = True,
+    delay_reset: bool = False,
+) -> Tensor:
+    """Leaky integrate-and-fire over ``x`` [T, N, ...] from rest; returns spikes of the same shape and dtype, 0 or 1.
+
+    ``beta`` and ``v_threshold`` > 0 are numbers or tensors of one step's shape, the latter with gradients. The formula
+    is ``reference.lif``'s, and so are the spikes, bit for bit.
+
+    >>> from spikelet.surrogate import atan
+    >>> lif(torch.full((4, 1), 0.7), 0.5, 1.0, None, atan()).flatten().tolist()
+    [0.0, 1.0, 0.0, 1.0]
+    """
+    return _lif(x, None, beta, v_threshold, surrogate, Reset(v_reset, detach_reset, delay_reset))
+
+
+def lif_hold(
+    x: Tensor,
+    num_steps: int,
+    beta: Number,
+    v_threshold: Number,
+    v_reset: float | None,
+    surrogate: Spike,
+    detach_reset: bool = True,
+    delay_reset: bool = False,
+) -> Tensor:
+    """``lif`` of the constant current ``x`` [N, ...], which is never repeated: spikes [num_steps, N, ...].
+
+    The gradient of x is summed over the steps inside the kernel.
+    """
+    return _lif(x, num_steps, beta, v_threshold, surrogate, Reset(v_reset, detach_reset, delay_reset))
+
+
+def _lif(x: Tensor, num_steps: int | None, beta: Number, v_threshold: Number, surrogate: Spike, reset: Reset) -> Tensor:
+    backend = _backend("lif", x, surrogate, beta, v_threshold)
+    if backend is None or not isinstance(surrogate, Surrogate):
+        return reference.lif(_repeated(x, num_steps), beta, v_threshold, surrogate, reset)
+    return fused.run(fused.Layer(surrogate, reset), backend, x, num_steps, beta, v_threshold)
+
+
+def srm(x: Tensor, decay: Decay, v_threshold: float, surrogate: Spike, detach_reset: bool = True) -> Tensor:
+    """Spike response model with two exponentials over ``x`` [T, N, ...] from rest; returns spikes, 0 or 1.
+
+    >>> from spikelet.surrogate import atan
+    >>> x = torch.tensor([[0.1], [0.0], [0.0], [0.0], [0.0]])
+    >>> srm(x, Decay(0.92004, 0.77880, 1.5), 0.05, atan()).flatten().tolist()
+    [0.0, 0.0, 0.0, 0.0, 1.0]
+    """
+    return _srm(x, None, decay, v_threshold, surrogate, detach_reset)
+
+
+def srm_hold(
+    x: Tensor, num_steps: int, decay: Decay, v_threshold: float, surrogate: Spike, detach_reset: bool = True
+) -> Tensor:
+    """``srm`` of the constant current ``x`` [N, ...], which is never repeated: spikes [num_steps, N, ...]."""
+    return _srm(x, num_steps, decay, v_threshold, surrogate, detach_reset)
+
+
+def _srm(x: Tensor, num_steps: int | None, decay: Decay, v_threshold: float, surrogate: Spike, detach_reset: bool):
+    backend = _backend("srm", x, surrogate, 0.0, v_threshold)
+    if backend is None or not isinstance(surrogate, Surrogate):
+        return reference.srm(_repeated(x, num_steps), decay, v_threshold, surrogate, detach_reset)
+    layer = fused.Layer(surrogate, Reset(0.0, detach_reset), decay)
+    return fused.run(layer, backend, x, num_steps, 0.0, v_threshold)
+
+
+def _repeated(x: Tensor, num_steps: int | None) -> Tensor:
+    return x if num_steps is None else x.expand(num_steps, *x.shape)
+
+
+def _backend(kind: str, x: Tensor, surrogate: Spike, beta: Number, v_threshold: Number) -> ModuleType | None:
+    """The module with the fused kernel for such a call; None: the reference."""
+    device = x.device.type
+    plain = isinstance(surrogate, Surrogate) and _single(beta) and _single(v_threshold)
+    if not plain or x.dtype not in FUSED.get(device, ()):
+        return None
+    if device == "cpu":
+        # At rest nothing may fire: the compiled loops know a spike by its membrane.
+        return import_module("spikelet.kernels.cpu") if _value(v_threshold) > 0 else None
+    if kind != "lif" or find_spec("triton") is None:
+        return None
+    return import_module("spikelet.kernels.gpu")
+
+
+def _single(number: Number) -> bool:
+    return not isinstance(number, Tensor) or number.numel() == 1
+
+
+def _value(number: Number) -> float:
+    return float(number.detach()) if isinstance(number, Tensor) else number

@@ -1,9 +1,16 @@
 """Spiking neurons. To add one: a file here with a class that keeps ``base.Neuron``, and a line below."""
 
-from spikelet.neurons.base import Neuron
-from spikelet.neurons.lif import IF, LIF, beta_from_tau
+from spikelet.neurons.base import Neuron, beta_from_tau
+from spikelet.neurons.lif import IF, LIF, PLIF
+from spikelet.neurons.srm import SRM
 from spikelet.neurons.threshold_walk import ThresholdWalk
 
-NEURONS: dict[str, type[Neuron]] = {"if": IF, "lif": LIF, "threshold_walk": ThresholdWalk}
+NEURONS: dict[str, type[Neuron]] = {
+    "if": IF,
+    "lif": LIF,
+    "plif": PLIF,
+    "srm": SRM,
+    "threshold_walk": ThresholdWalk,
+}
 
-__all__ = ["IF", "LIF", "NEURONS", "Neuron", "ThresholdWalk", "beta_from_tau"]
+__all__ = ["IF", "LIF", "NEURONS", "PLIF", "SRM", "Neuron", "ThresholdWalk", "beta_from_tau"]

@@ -1,11 +1,15 @@
 """The contract of every neuron."""
 
+import math
 from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
 
 from spikelet.errors import SpikeletError
+from spikelet.kernels.reference import Spike
+from spikelet.surrogate import atan
+from spikelet.surrogate import surrogate as by_name
 
 State = tuple[Tensor, ...]
 
@@ -13,7 +17,9 @@ State = tuple[Tensor, ...]
 class Neuron(nn.Module, ABC):
     """Spiking neuron: ``forward(x [T, N, ...]) -> spikes [T, N, ...]``, from rest at every call.
 
-    State is passed, never stored: ``init_state`` and ``step`` are the streaming form of the same computation.
+    ``hold(x [N, ...], num_steps)`` is ``forward`` of a constant current, which is not repeated in memory. State is
+    passed, never stored: ``init_state`` and ``step`` are the streaming form of the same computation. A new neuron
+    needs these two; one with a fused kernel gives ``forward`` and ``hold`` as well.
     """
 
     @abstractmethod
@@ -25,11 +31,59 @@ class Neuron(nn.Module, ABC):
         """One step: input ``x`` [N, ...] and state to (spikes [N, ...], next state)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.dim() < 2 or x.shape[0] == 0:
-            raise SpikeletError(f"x: expected [T, N, ...] with T >= 1, got shape {tuple(x.shape)}")
+        """Spikes [T, N, ...] of the currents ``x`` [T, N, ...]."""
+        check_currents(x)
         state = self.init_state(x[0])
         spikes = []
         for current in x:
             s, state = self.step(current, state)
             spikes.append(s)
         return torch.stack(spikes)
+
+    def hold(self, x: Tensor, num_steps: int) -> Tensor:
+        """Spikes [num_steps, N, ...] of the current ``x`` [N, ...], the same at every step."""
+        check_held(x, num_steps)
+        return self.forward(x.expand(num_steps, *x.shape))
+
+
+def check_currents(x: Tensor) -> None:
+    """One clear error for what is no [T, N, ...] of floats."""
+    if x.dim() < 2 or x.shape[0] == 0:
+        raise SpikeletError(f"x: expected [T, N, ...] with T >= 1, got shape {tuple(x.shape)}")
+    _check_dtype(x)
+
+
+def check_held(x: Tensor, num_steps: int) -> None:
+    """One clear error for what is no [N, ...] of floats, or no number of steps."""
+    if x.dim() < 1:
+        raise SpikeletError(f"x: expected [N, ...], got shape {tuple(x.shape)}")
+    if num_steps < 1:
+        raise SpikeletError(f"num_steps: expected at least 1, got {num_steps}")
+    _check_dtype(x)
+
+
+def _check_dtype(x: Tensor) -> None:
+    if not x.is_floating_point():
+        raise SpikeletError(f"x: expected a floating dtype, got {x.dtype}; x.float() makes currents of counts")
+
+
+def chosen(surrogate: Spike | str | None) -> Spike:
+    """The surrogate that was meant: itself, by name, or the default."""
+    if isinstance(surrogate, str):
+        return by_name(surrogate)
+    if surrogate is None:
+        return atan()
+    if not callable(surrogate):
+        raise SpikeletError(f"surrogate: expected a name or a spikelet.surrogate, got {surrogate!r}")
+    return surrogate
+
+
+def beta_from_tau(tau: float, dt: float) -> float:
+    """Decay per step of a membrane with time constant ``tau``: exp(-dt / tau), both in seconds.
+
+    >>> round(beta_from_tau(tau=60e-3, dt=5e-3), 5)
+    0.92004
+    """
+    if not tau > 0 or not dt > 0:
+        raise SpikeletError(f"tau, dt: expected positive times, got {tau} and {dt}")
+    return math.exp(-dt / tau)

@@ -1,51 +1,130 @@
-"""Leaky integrate-and-fire, and its leakless setting."""
+"""Leaky integrate-and-fire, and its settings without a leak and with a learned one."""
+
+from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from spikelet import kernels
 from spikelet.errors import SpikeletError
-from spikelet.kernels.reference import lif_step
-from spikelet.neurons.base import Neuron, State
-from spikelet.surrogate import Surrogate, atan
+from spikelet.kernels.reference import Number, Reset, Spike, lif_rest, lif_step
+from spikelet.neurons.base import Neuron, State, beta_from_tau, check_currents, check_held, chosen
+
+LOWEST_THRESHOLD = 1e-6  # where a learned threshold is stopped: at 0 a neuron at rest would fire
 
 
-def beta_from_tau(tau: float, dt: float) -> float:
-    """Decay per step of a membrane with time constant ``tau``: exp(-dt / tau), both in seconds.
+class _Integrator(Neuron, ABC):
+    """What ``LIF`` and ``PLIF`` share: all but where the decay comes from."""
 
-    >>> round(beta_from_tau(tau=60e-3, dt=5e-3), 5)
-    0.92004
-    """
-    return math.exp(-dt / tau)
+    v_threshold: float | Tensor
+
+    def __init__(
+        self,
+        v_threshold: float | nn.Parameter,
+        v_reset: float | None,
+        surrogate: Spike | str | None,
+        detach_reset: bool,
+        delay_reset: bool,
+    ) -> None:
+        super().__init__()
+        _check("v_threshold", v_threshold, "a number above 0", _lowest(v_threshold) > 0)
+        _check("v_reset", v_reset, "a number or None", v_reset is None or isinstance(v_reset, int | float))
+        self.v_reset = v_reset
+        _own(self, "v_threshold", v_threshold)
+        self.surrogate = chosen(surrogate)
+        self.detach_reset, self.delay_reset = detach_reset, delay_reset
+
+    @abstractmethod
+    def decay(self) -> Number:
+        """The decay per step that is in force."""
+
+    def threshold(self) -> Number:
+        """The threshold that is in force."""
+        if isinstance(self.v_threshold, Tensor):
+            return self.v_threshold.clamp_min(LOWEST_THRESHOLD)
+        return self.v_threshold
+
+    def init_state(self, x: Tensor) -> State:
+        return lif_rest(x, self._reset())
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        return lif_step(x, state, self.decay(), self.threshold(), self.surrogate, self._reset())
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_currents(x)
+        return kernels.lif(x, self.decay(), self.threshold(), self.v_reset, self.surrogate, *self._reset()[1:])
+
+    def hold(self, x: Tensor, num_steps: int) -> Tensor:
+        check_held(x, num_steps)
+        numbers = self.decay(), self.threshold()
+        return kernels.lif_hold(x, num_steps, *numbers, self.v_reset, self.surrogate, *self._reset()[1:])
+
+    def extra_repr(self) -> str:
+        with torch.no_grad():
+            numbers = {"beta": self.decay(), "v_threshold": self.threshold(), "v_reset": self.v_reset}
+        shown = [f"{name}={value.tolist() if isinstance(value, Tensor) else value}" for name, value in numbers.items()]
+        flags = [f"detach_reset={self.detach_reset}, delay_reset={self.delay_reset}, surrogate={self.surrogate}"]
+        return ", ".join(shown + flags)
+
+    def _reset(self) -> Reset:
+        return Reset(self.v_reset, self.detach_reset, self.delay_reset)
 
 
-class LIF(Neuron):
-    """Leaky integrate-and-fire: v = beta * v + x, fire where v >= v_threshold, then reset.
+class LIF(_Integrator):
+    """Leaky integrate-and-fire. Per step, from v = 0:
 
-    ``beta`` in [0, 1] is the decay per step. ``v_reset``: a number the membrane is set to, or ``None`` for reset by
-    subtraction of ``v_threshold``. The reset is detached from the gradient.
+        v = beta * v + x                  charge
+        s = 1 where v >= v_threshold      fire
+        v = v - v_threshold * s           reset; with a number for ``v_reset``: v = v_reset where s
+
+    beta          decay per step in [0, 1]: a number, or an ``nn.Parameter``, which is learned and clamped to [0, 1]
+    v_threshold   a number > 0, or an ``nn.Parameter``, which is learned and kept above 0
+    v_reset       the membrane after a spike; ``None`` subtracts ``v_threshold``
+    surrogate     from ``spikelet.surrogate``, or its name; ``None``: ``atan()``
+    detach_reset  no gradient through the reset's dependence on the spike
+    delay_reset   the reset of a spike at t takes place in step t + 1, as in snnTorch:
+                  v[t] = beta * v[t-1] + x[t] - v_threshold * s[t-1]; with a number for ``v_reset``
+                  v[t] = beta * (v_reset where s[t-1], else v[t-1]) + x[t], whose spikes are those without delay
+
+    A parameter has one element, or one per neuron (it broadcasts with [N, ...]); the former runs in the fused kernels.
 
     >>> x = torch.full((4, 1), 0.7)
     >>> LIF(beta=0.5, v_threshold=1.0)(x).flatten().tolist()
     [0.0, 1.0, 0.0, 1.0]
+    >>> LIF(beta=0.5).hold(x[0], num_steps=4).flatten().tolist()
+    [0.0, 1.0, 0.0, 1.0]
     """
 
+    beta: float | Tensor
+
     def __init__(
-        self, beta: float, v_threshold: float = 1.0, v_reset: float | None = None, surrogate: Surrogate | None = None
+        self,
+        beta: float | nn.Parameter = 0.9,
+        v_threshold: float | nn.Parameter = 1.0,
+        v_reset: float | None = None,
+        surrogate: Spike | str | None = None,
+        detach_reset: bool = True,
+        delay_reset: bool = False,
     ) -> None:
-        super().__init__()
-        if not 0 <= beta <= 1:
-            raise SpikeletError(f"beta: expected a decay per step in [0, 1], got {beta}")
-        self.beta, self.v_threshold, self.v_reset = beta, v_threshold, v_reset
-        self.surrogate = surrogate or atan()
+        super().__init__(v_threshold, v_reset, surrogate, detach_reset, delay_reset)
+        _check("beta", beta, "a decay per step in [0, 1]", _lowest(beta) >= 0 and _highest(beta) <= 1)
+        _own(self, "beta", beta)
 
-    def init_state(self, x: Tensor) -> State:
-        return (torch.zeros_like(x),)
+    @classmethod
+    def from_tau(cls, tau: float, dt: float, **settings: Any) -> LIF:
+        """With the decay of a time constant ``tau`` at steps of ``dt``, both in seconds: beta = exp(-dt / tau).
 
-    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        s, v = lif_step(x, state[0], self.beta, self.v_threshold, self.v_reset, self.surrogate)
-        return s, (v,)
+        >>> round(LIF.from_tau(tau=60e-3, dt=5e-3).beta, 5)
+        0.92004
+        """
+        return LIF(beta_from_tau(tau, dt), **settings)
+
+    def decay(self) -> Number:
+        return self.beta.clamp(0, 1) if isinstance(self.beta, Tensor) else self.beta
 
 
 class IF(LIF):
@@ -56,6 +135,59 @@ class IF(LIF):
     """
 
     def __init__(
-        self, v_threshold: float = 1.0, v_reset: float | None = None, surrogate: Surrogate | None = None
+        self,
+        v_threshold: float | nn.Parameter = 1.0,
+        v_reset: float | None = None,
+        surrogate: Spike | str | None = None,
+        detach_reset: bool = True,
+        delay_reset: bool = False,
     ) -> None:
-        super().__init__(1.0, v_threshold, v_reset, surrogate)
+        super().__init__(1.0, v_threshold, v_reset, surrogate, detach_reset, delay_reset)
+
+
+class PLIF(_Integrator):
+    """Parametric LIF: a ``LIF`` whose decay is learned as beta = 1 - sigmoid(w), from 1 - 1 / tau on.
+
+    ``tau`` > 1 is in steps. The input is not scaled by 1 / tau. Source: Fang et al., ICCV 2021.
+
+    >>> neuron = PLIF(tau=2.0, v_reset=0.0)
+    >>> neuron(torch.full((4, 1), 1.6 / 2)).flatten().tolist(), neuron.decay().item()
+    ([0.0, 1.0, 0.0, 1.0], 0.5)
+    """
+
+    def __init__(
+        self,
+        tau: float = 2.0,
+        v_threshold: float | nn.Parameter = 1.0,
+        v_reset: float | None = None,
+        surrogate: Spike | str | None = None,
+        detach_reset: bool = True,
+        delay_reset: bool = False,
+    ) -> None:
+        super().__init__(v_threshold, v_reset, surrogate, detach_reset, delay_reset)
+        _check("tau", tau, "more than 1 step", tau > 1)
+        self.w = nn.Parameter(torch.tensor(-math.log(tau - 1)))
+
+    def decay(self) -> Number:
+        return 1 - self.w.sigmoid()
+
+
+def _own(neuron: nn.Module, name: str, value: float | Tensor) -> None:
+    """Keep a number or a parameter as an attribute, a plain tensor as a buffer, which moves with the module."""
+    if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
+        neuron.register_buffer(name, value)
+    else:
+        setattr(neuron, name, value)
+
+
+def _check(name: str, value: Any, allowed: str, holds: bool) -> None:
+    if not holds:
+        raise SpikeletError(f"{name}: expected {allowed}, got {value}")
+
+
+def _lowest(value: float | Tensor) -> float:
+    return value.detach().min().item() if isinstance(value, Tensor) else value
+
+
+def _highest(value: float | Tensor) -> float:
+    return value.detach().max().item() if isinstance(value, Tensor) else value

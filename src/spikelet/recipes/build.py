@@ -9,9 +9,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from spikelet import datasets, networks
-from spikelet.datasets import ImageSet, transforms
+from spikelet.datasets import EventSet, FrameSet, transforms
+from spikelet.datasets.base import BatchSet
 from spikelet.errors import SpikeletError
-from spikelet.networks import Network
+from spikelet.networks import SNN, Network
 from spikelet.recipes.schema import Config, DataSettings
 
 
@@ -33,18 +34,34 @@ def data_root(settings: DataSettings) -> Path:
     return Path(settings.root).expanduser() if settings.root is not None else datasets.default_root()
 
 
-def dataset(settings: DataSettings, split: str) -> ImageSet:
-    """One split of the data set; its images are as the network sees them, except for augmentation.
+def dataset(config: Config, split: str) -> BatchSet:
+    """One split of the data set; its images are as the network sees them, except for augmentation; events are frames.
 
     Raises DataError where files are missing or damaged.
     """
+    settings = config.data
     kind = choose("data.name", settings.name, datasets.DATASETS)
+    subset = 1 if split in ("test", "other-6789") else settings.subset
+    how: dict[str, Any] = {"download": settings.download, "verify": settings.verify}
+    if issubclass(kind, EventSet):
+        recordings = kind(data_root(settings), split, subset, settings.protocol, **how)
+        return _frames(config, recordings, split)
     input_shape(settings)
-    subset = settings.subset if split != "test" else 1
-    images = kind(data_root(settings), split, subset, download=settings.download, verify=settings.verify)
+    images = kind(data_root(settings), split, subset, **how)
     if split in ("val", "test") or transforms.AUGMENTS[settings.augment].size is None:
         images.images = transforms.EVAL_TRANSFORMS[settings.eval_transform](images.images)
     return images
+
+
+def _frames(config: Config, recordings: EventSet, split: str) -> FrameSet:
+    from spikelet.events import Frames, Jitter
+
+    settings = config.data
+    if settings.denoise_us:
+        recordings = recordings.denoised(settings.denoise_us)
+    frames = Frames(config.model.num_steps, settings.frames, settings.frame_us)  # type: ignore[arg-type]
+    moved = split.startswith("train") and (settings.rotate or settings.shift)
+    return FrameSet(recordings, frames, Jitter(settings.rotate, settings.shift) if moved else None, config.seed)
 
 
 def augment(settings: DataSettings) -> Callable[..., Tensor] | None:
@@ -72,12 +89,20 @@ def loader(config: Config, split: str, shuffle: bool = False) -> DataLoader:
     """Batches of one split: of ``train.batch_size`` where they are shuffled, else of ``evaluate.batch_size``."""
     size = config.train.batch_size if shuffle else config.evaluate.batch_size
     workers = config.data.num_workers if shuffle else 0
-    return datasets.loader(dataset(config.data, split), size, shuffle=shuffle, seed=config.seed, num_workers=workers)
+    return datasets.loader(dataset(config, split), size, shuffle=shuffle, seed=config.seed, num_workers=workers)
 
 
-def network(config: Config) -> Network:
+def network(config: Config) -> Network | SNN:
     """The untrained network, the same for the same seed."""
     import torch
 
     torch.manual_seed(config.seed)
     return networks.build(config.model, input_shape(config.data))
+
+
+def check_classes(network: Network | SNN, loader: DataLoader) -> None:
+    """Raise SpikeletError where the network has other outputs than the data set has classes."""
+    *_, readout = network.blocks().values()
+    outputs, classes = readout.op.weight.shape[0], loader.dataset.classes  # type: ignore[attr-defined]
+    if outputs != len(classes):
+        raise SpikeletError(f"model.notation: the last layer has {outputs} outputs, the data {len(classes)} classes")

@@ -25,6 +25,11 @@ class DataSettings:
     train_split     "train", or "train+val" (then nothing is held back for validation)
     augment         what is done to training images: a name in ``datasets.transforms.AUGMENTS``
     eval_transform  what is done to the images that the network is judged on: "none" or "center24"
+    protocol        which recordings of an event data set: "full", or, of N-MNIST, "first-1000" and "6789"
+    frames          how events become ``model.num_steps`` frames: "time" (equal durations) or "count" (equal numbers)
+    frame_us        length of a frame in microseconds where frames is "time"; None: the recording in equal parts
+    denoise_us      drop events without a neighbour's event in that time before them; 0: keep all
+    rotate, shift   training recordings are turned by up to +-rotate degrees and moved by up to +-shift pixels
     verify          compare the files with their published checksums
     download        fetch what is missing
     """
@@ -35,6 +40,12 @@ class DataSettings:
     train_split: str = "train"
     augment: str = "none"
     eval_transform: str = "none"
+    protocol: str = "full"
+    frames: str = "time"
+    frame_us: int | None = None
+    denoise_us: int = 0
+    rotate: float = 0.0
+    shift: int = 0
     num_workers: int = 0
     verify: bool = True
     download: bool = False
@@ -52,6 +63,7 @@ class EvaluateSettings:
     """How the converted network is judged, on the whole test set.
 
     num_steps     time steps T
+    samples       of a spiking network: how many test samples get an animation and a raster
     input_noise   every pixel is multiplied by 1 + input_noise * (U - 1/2), once per image
     settle_steps  steps after which every neuron must hold the count of the closed form
     """
@@ -60,6 +72,7 @@ class EvaluateSettings:
     settle_steps: int = 64
     batch_size: int = 200
     input_noise: float = 0.0
+    samples: int = 3
 
 
 @dataclass
@@ -107,7 +120,11 @@ class Config:
         ):
             if value < 1:
                 raise SpikeletError(f"{name}: expected at least 1, got {value}")
-        for name, number in (("data.num_workers", self.data.num_workers), ("input_noise", self.evaluate.input_noise)):
+        for name, number in (
+            ("data.num_workers", self.data.num_workers),
+            ("input_noise", self.evaluate.input_noise),
+            ("evaluate.samples", self.evaluate.samples),
+        ):
             if number < 0:
                 raise SpikeletError(f"{name}: expected 0 or more, got {number}")
 

@@ -6,10 +6,10 @@ from typing import Any
 import torch
 
 from spikelet.errors import FormatError
-from spikelet.networks import Network, NetworkSettings, build
+from spikelet.networks import SNN, Network, NetworkSettings, build
 
 
-def load_network(path: str | Path) -> Network:
+def load_network(path: str | Path) -> Network | SNN:
     """The trained network of a checkpoint file, in evaluation mode. Raises FormatError where the file is none."""
     path = Path(path)
     if not path.is_file():

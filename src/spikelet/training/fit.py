@@ -11,26 +11,27 @@ import torch
 from torch.utils.data import DataLoader
 
 from spikelet.errors import FormatError
-from spikelet.networks import Network
+from spikelet.networks import SNN, Network
 from spikelet.training.settings import TrainSettings
 
 
 def fit(
-    network: Network,
+    network: Network | SNN,
     train_loader: DataLoader,
     val_loader: DataLoader | None = None,
     settings: TrainSettings | None = None,
     *,
     augment: Callable | None = None,
-    teacher: Network | None = None,
+    teacher: Network | SNN | None = None,
     seed: int = 1,
     run_dir: str | Path | None = None,
     resume: bool = False,
     trainer: dict[str, Any] | None = None,
-) -> Network:
+) -> Any:
     """Train ``network`` in place and return it in evaluation mode.
 
-    The loaders yield (uint8 images [N, C, H, W], int64 labels [N]); ``augment(images, generator)`` gets float pixels.
+    The loaders yield (uint8 images [N, C, H, W], or frames [T, N, C, H, W], int64 labels [N]);
+    ``augment(images, generator)`` gets float pixels.
     A ``teacher`` is a trained network whose answers count for ``settings.distillation`` of the loss.
     With a ``run_dir``: ``metrics.csv``, ``checkpoints/last.ckpt`` (every epoch) and ``logs/`` (TensorBoard, where
     installed); ``resume`` continues from that checkpoint and ends with an uninterrupted run's weights, bit for bit.

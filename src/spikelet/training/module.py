@@ -1,6 +1,7 @@
 """The Lightning module: loss, optimizer, augmentation. Importing this imports Lightning."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
 
@@ -9,10 +10,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from spikelet.networks import Network, OperationMeter, answers, measure_operations
-from spikelet.training.settings import TrainSettings
+from spikelet.networks import SNN, Network, OperationMeter, answers, firing_rate, measure_operations, record_spikes
+from spikelet.training.settings import TrainSettings, over_time
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
+RATES_EVERY = 10  # batches: firing rates are looked at now and then, because looking costs time
+
+
+def _mean(logits: Tensor) -> Tensor:
+    """Over time, where there is time: [N, C]."""
+    return logits.mean(0) if logits.dim() == 3 else logits
+
+
+def _accuracy(logits: Tensor, labels: Tensor) -> Tensor:
+    return (_mean(logits.float()).argmax(1) == labels).float().mean()
 
 
 def distillation_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -37,17 +48,18 @@ class Classifier(lightning.LightningModule):
 
     def __init__(
         self,
-        network: Network,
+        network: Network | SNN,
         settings: TrainSettings,
         augment: Augment | None,
         seed: int,
         epoch_steps: int,
-        teacher: Network | None = None,
+        teacher: Network | SNN | None = None,
     ) -> None:
         super().__init__()
         self.network, self.settings, self.augment = network, settings, augment
         self.seed, self.epoch_steps = seed, epoch_steps
         self.meter = OperationMeter(network) if settings.operation_cost else None
+        self.over_time = over_time(settings)
         self._teacher = [teacher] if teacher is not None else []  # a list: no submodule
         described = {"network": asdict(network.settings), "input_shape": list(network.input_shape)}
         self.save_hyperparameters(described)
@@ -58,10 +70,15 @@ class Classifier(lightning.LightningModule):
             drawn = ((self.seed * 10_007 + self.current_epoch) * 1_000_003 + index) * 1_009 + self.global_rank
             generator = torch.Generator(images.device).manual_seed(drawn)
             images = self.augment(images, generator)
-        logits, cost = self._forward(images)
+        with ExitStack() as watched:
+            if isinstance(self.network, SNN) and index % RATES_EVERY == 0:
+                rates = watched.enter_context(record_spikes(self.network, firing_rate))
+                watched.callback(lambda: self._log_rates(rates, len(labels)))
+            logits, cost = self._forward(images, len(labels))
         loss = self._loss(logits.float(), labels, images)
-        accuracy = (logits.argmax(1) == labels).float().mean()
-        self._log({"train_loss": loss, "train_accuracy": accuracy, "train_operations": cost}, len(labels))
+        self._log({"train_loss": loss, "train_accuracy": _accuracy(logits, labels)}, len(labels))
+        if self.meter is not None:
+            self._log({"train_operations": cost}, len(labels))
         ramp = self.settings.operation_cost_ramp * self.epoch_steps
         weight = self.settings.operation_cost * (min(1.0, self.global_step / ramp) if ramp else 1.0)
         return loss + weight * cost
@@ -71,30 +88,39 @@ class Classifier(lightning.LightningModule):
 
     def _loss(self, logits: Tensor, labels: Tensor, images: Tensor) -> Tensor:
         settings = self.settings
-        loss = functional.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing)
+        loss = self._cross_entropy(logits, labels, settings.label_smoothing)
         for teacher in self._teacher:
-            taught = distillation_loss(logits, answers(teacher, images).float(), settings.temperature)
-            loss = torch.lerp(loss, taught, settings.distillation)
+            told = _mean(answers(teacher, images)).float()
+            loss = torch.lerp(loss, distillation_loss(_mean(logits), told, settings.temperature), settings.distillation)
         return loss
 
-    def _forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def _cross_entropy(self, logits: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
+        """The loss of one answer [N, C], or of one per step [T, N, C]."""
+        if logits.dim() == 3:
+            return self.over_time(logits, labels)
+        return functional.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+
+    def _forward(self, images: Tensor, num: int) -> tuple[Tensor, Tensor]:
         """Logits, and the synaptic operations per sample in millions (0 where they cost nothing)."""
         if self.meter is None:
             return self.network(images), torch.zeros((), device=images.device)
         with measure_operations(self.network, self.meter) as meter:
             logits = self.network(images)
-        return logits, meter.total / len(images) / 1e6
+        return logits, meter.total / num / 1e6
 
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
         images, labels = batch
         logits = self.network(images)
-        loss = functional.cross_entropy(logits.float(), labels)
-        self._log({"val_loss": loss, "val_accuracy": (logits.argmax(1) == labels).float().mean()}, len(labels))
+        loss = self._cross_entropy(logits.float(), labels, label_smoothing=0.0)
+        self._log({"val_loss": loss, "val_accuracy": _accuracy(logits, labels)}, len(labels))
 
-    def _log(self, values: dict[str, Tensor], batch_size: int) -> None:
-        bar = [name for name in values if not name.endswith("operations") or self.settings.operation_cost]
-        shown = {name: values[name].detach() for name in bar}
-        self.log_dict(shown, prog_bar=True, on_step=False, on_epoch=True, batch_size=batch_size, sync_dist=True)
+    def _log(self, values: dict[str, Tensor], batch_size: int, prog_bar: bool = True) -> None:
+        shown = {name: value.detach() for name, value in values.items()}
+        self.log_dict(shown, prog_bar=prog_bar, on_step=False, on_epoch=True, batch_size=batch_size, sync_dist=True)
+
+    def _log_rates(self, rates: dict[str, Tensor], batch_size: int) -> None:
+        self._log({f"rate/{name}": rate for name, rate in rates.items()}, batch_size, prog_bar=False)
+        self._log({"firing_rate": torch.stack([*rates.values()]).mean()}, batch_size)
 
     def configure_optimizers(self):
         settings = self.settings

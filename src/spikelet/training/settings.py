@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 
 from spikelet.errors import SpikeletError
+from spikelet.training.losses import Loss, loss
 
 SCHEDULES = ("one_cycle", "cosine", "milestones", "constant")
 OPTIMIZERS = ("adam", "adamw", "sgd")
@@ -15,6 +16,7 @@ class TrainSettings:
 
     lr                    peak learning rate
     schedule              one_cycle (up in 25 %, cosine to 0), cosine, milestones (x lr_factor there), constant
+    loss                  of networks with time steps: a name in ``losses.LOSSES``, with its ``loss_settings``
     label_smoothing       0 to 1
     operation_cost        weight of the loss term "synaptic operations per sample, in millions"
     operation_cost_ramp   epochs over which that weight grows linearly from 0
@@ -31,6 +33,8 @@ class TrainSettings:
     milestones: list[int] = field(default_factory=list)
     lr_factor: float = 0.1
     weight_decay: float = 0.0
+    loss: str = "ce_mean"
+    loss_settings: dict[str, float] = field(default_factory=dict)
     label_smoothing: float = 0.0
     operation_cost: float = 0.0
     operation_cost_ramp: float = 3.0
@@ -46,6 +50,7 @@ class TrainSettings:
         for name in ("num_epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise SpikeletError(f"train.{name}: expected at least 1, got {getattr(self, name)}")
+        over_time(self)
         for name in ("lr", "temperature"):
             if not getattr(self, name) > 0:
                 raise SpikeletError(f"train.{name}: expected a positive number, got {getattr(self, name)}")
@@ -72,3 +77,10 @@ class TrainSettings:
         if progress < warm:
             return 0.04 + 0.96 * (1 - math.cos(math.pi * progress / warm)) / 2
         return (1 + math.cos(math.pi * min((progress - warm) / (1 - warm), 1.0))) / 2
+
+
+def over_time(settings: TrainSettings) -> Loss:
+    """The loss of outputs [T, N, C] that the settings name, smoothed where the loss knows of label smoothing."""
+    smoothed = settings.label_smoothing and settings.loss != "mse_rate"
+    smoothing = {"label_smoothing": settings.label_smoothing} if smoothed else {}
+    return loss(settings.loss, **(smoothing | settings.loss_settings))

@@ -1,0 +1,160 @@
+"""12C5-MP2-64C5-MP2-FC10 for training, in spikelet and in its peers: the same weights, neurons, gradient and loss.
+
+A peer's neuron resets as its library does: SpikingJelly in the step of the spike, snnTorch in the next. spikelet takes
+part with the same neuron as each. A library is imported only when its network is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+NOTATION = "12C5-MP2-64C5-MP2-FC10"
+BETA, SLOPE = 0.5, 25.0
+Forward = Callable[[Tensor], Tensor]
+
+
+class Missing(Exception):
+    """A library that is not installed."""
+
+
+def layers(channels: int, size: int) -> list[nn.Module]:
+    """The weighted layers, the same numbers at every call."""
+    torch.manual_seed(1)
+    side = ((size - 4) // 2 - 4) // 2
+    made = [nn.Conv2d(channels, 12, 5), nn.Conv2d(12, 64, 5), nn.Linear(64 * side * side, 10)]
+    for layer in made:
+        layer.weight.data *= 3  # else no spike reaches the last layer, and there is nothing to compare
+    return made
+
+
+class Trainer:
+    """One network with its optimizer: ``step`` trains, ``infer`` answers; both on frames [T, N, P, H, W] float32."""
+
+    def __init__(self, forward: Forward, modules: list[nn.Module], bf16: bool = False) -> None:
+        self.forward, self.bf16 = forward, bf16
+        self.parameters = [parameter for module in modules for parameter in module.parameters()]
+        self.optimizer = torch.optim.Adam(self.parameters, lr=1e-3)
+
+    def step(self, frames: Tensor, labels: Tensor) -> float:
+        """One update; the loss is the cross entropy of the mean spikes."""
+        self.optimizer.zero_grad()
+        with self._precision():
+            spikes = self.forward(frames)
+        loss = functional.cross_entropy(spikes.float().mean(0), labels)
+        loss.backward()
+        self.optimizer.step()
+        return loss.item()
+
+    @torch.no_grad()
+    def infer(self, frames: Tensor) -> Tensor:
+        """Spikes of the last layer, summed over time [N, 10]."""
+        with self._precision():
+            return self.forward(frames).float().sum(0)
+
+    def _precision(self):
+        return torch.autocast("cpu", torch.bfloat16) if self.bf16 else nullcontext()
+
+
+def spikelet(channels: int, size: int, reset: str, bf16: bool) -> Trainer:
+    """Fused neurons, channels_last, one pass over all steps."""
+    from spikelet import NetworkSettings, build
+
+    ends = {"weights": "float", "first": "parity", "last": "parity", "norm": "none"}
+    settings = NetworkSettings(NOTATION, neuron="lif", beta=BETA, slope=SLOPE, reset=reset, **ends)
+    network = build(settings, (channels, size, size))
+    for block, layer in zip(network.blocks().values(), layers(channels, size), strict=True):
+        block.op.load_state_dict(layer.state_dict())
+    return Trainer(network, [network], bf16)
+
+
+def snntorch(channels: int, size: int, memory_format: torch.memory_format) -> Trainer:
+    """A loop over steps, as its tutorials write it."""
+    try:
+        import snntorch as library
+        from snntorch import surrogate
+    except ImportError as error:
+        raise Missing(str(error)) from None
+    modules = [m.to(memory_format=memory_format) for m in layers(channels, size)]
+    neurons = [library.Leaky(beta=BETA, spike_grad=surrogate.fast_sigmoid(slope=SLOPE)) for _ in modules]
+
+    def forward(frames: Tensor) -> Tensor:
+        membranes, out = [neuron.init_leaky() for neuron in neurons], []
+        for x in frames:
+            x = x.contiguous(memory_format=memory_format)
+            for i, module in enumerate(modules):
+                x = module(x.flatten(1)) if i == 2 else functional.max_pool2d(module(x), 2)
+                x, membranes[i] = neurons[i](x, membranes[i])
+            out.append(x)
+        return torch.stack(out)
+
+    return Trainer(forward, modules)
+
+
+def spikingjelly(channels: int, size: int, memory_format: torch.memory_format) -> Trainer:
+    """Multi-step mode: layers see all steps at once, the fastest form that it has on a CPU."""
+    try:
+        from spikingjelly.activation_based import functional as library
+        from spikingjelly.activation_based import layer, neuron, surrogate
+    except ImportError as error:
+        raise Missing(str(error)) from None
+    modules = [m.to(memory_format=memory_format) for m in layers(channels, size)]
+    conv1, conv2, linear = modules
+
+    class FastSigmoid(surrogate.SurrogateFunctionBase):
+        """Its library has no 1 / (1 + slope * |x|)^2; written as its own surrogates are."""
+
+        def __init__(self) -> None:
+            super().__init__(alpha=SLOPE, spiking=True)
+
+        @staticmethod
+        def spiking_function(x: Tensor, alpha: float) -> Tensor:
+            return _FastSigmoid.apply(x)
+
+    def lif() -> nn.Module:
+        decay = {"tau": 1 / (1 - BETA), "decay_input": False, "v_reset": None}
+        return neuron.LIFNode(**decay, surrogate_function=FastSigmoid(), detach_reset=True, step_mode="m")
+
+    network = nn.Sequential(
+        layer.SeqToANNContainer(conv1, nn.MaxPool2d(2)), lif(),
+        layer.SeqToANNContainer(conv2, nn.MaxPool2d(2), nn.Flatten()), lif(),
+        layer.SeqToANNContainer(linear), lif(),
+    )  # fmt: skip
+
+    def forward(frames: Tensor) -> Tensor:
+        library.reset_net(network)
+        flat = frames.flatten(0, 1).contiguous(memory_format=memory_format)
+        return network(flat.unflatten(0, frames.shape[:2]))
+
+    return Trainer(forward, modules)
+
+
+class _FastSigmoid(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return (x >= 0).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return grad / (1 + SLOPE * x.abs()) ** 2
+
+
+CONTENDERS: dict[str, Callable[[int, int], Trainer]] = {
+    "spikelet, float32": lambda c, s: spikelet(c, s, "subtract", bf16=False),
+    "spikelet, bfloat16": lambda c, s: spikelet(c, s, "subtract", bf16=True),
+    "spikelet, float32, reset in the next step": lambda c, s: spikelet(c, s, "subtract_next", bf16=False),
+    "snnTorch (contiguous)": lambda c, s: snntorch(c, s, torch.contiguous_format),
+    "snnTorch (channels_last)": lambda c, s: snntorch(c, s, torch.channels_last),
+    "SpikingJelly (contiguous)": lambda c, s: spikingjelly(c, s, torch.contiguous_format),
+    "SpikingJelly (channels_last)": lambda c, s: spikingjelly(c, s, torch.channels_last),
+}
+SAME = {  # which spikelet has the neuron of which peer
+    "snnTorch (contiguous)": "spikelet, float32, reset in the next step",
+    "SpikingJelly (contiguous)": "spikelet, float32",
+}

@@ -1,0 +1,170 @@
+"""A training step, an inference pass and the peak memory of a convolutional SNN, beside snnTorch and SpikingJelly.
+
+    python benchmarks/training.py --json FILE
+
+12C5-MP2-64C5-MP2-FC10 with LIF neurons on event frames [T, N, 2, 34, 34]. All take part in one process, in turns within
+each round, so that a busy moment of the machine meets all of them; the median over the rounds counts, and of a peer's
+memory formats the better one. Memory is the growth of the process's peak in a process of its own. Before the race, the
+same weights and frames must give the peers' spikes and loss curve. Peers need ``pip install spikelet[bench]``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from _networks import CONTENDERS, NOTATION, SAME, Missing, Trainer
+
+from spikelet import doctor
+
+PEERS = ("snnTorch", "SpikingJelly")
+OURS = ("spikelet, float32", "spikelet, bfloat16")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=10, help="time steps T")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--json", type=Path, help="write the figures here as well")
+    parser.add_argument("--memory-of", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def data(given: argparse.Namespace, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    """Frames of event counts like N-MNIST's: one pixel in twelve holds an event; float32, and labels."""
+    generator = torch.Generator().manual_seed(seed)
+    frames = torch.poisson(torch.full((given.steps, given.batch, 2, 34, 34), 0.09), generator=generator)
+    return frames, torch.randint(10, (given.batch,), generator=generator)
+
+
+def contenders() -> tuple[dict[str, Trainer], list[str]]:
+    built, missing = {}, []
+    for name, build in CONTENDERS.items():
+        try:
+            built[name] = build(2, 34)
+        except Missing as error:
+            missing.append(f"{name}: {error}")
+    return built, missing
+
+
+def same(runs: dict[str, Trainer], given: argparse.Namespace, updates: int = 20) -> dict[str, dict[str, Any]]:
+    """Per peer, against the spikelet with its neuron: output spikes before training, and the loss curve."""
+    found = {}
+    for peer, ours in SAME.items():
+        if peer not in runs:
+            continue
+        pair = [CONTENDERS[name](2, 34) for name in (ours, peer)]
+        frames, labels = data(given)
+        spikes = [trainer.infer(frames) for trainer in pair]
+        curves = [[trainer.step(frames, labels) for _ in range(updates)] for trainer in pair]
+        gap = max(abs(a - b) for a, b in zip(*curves, strict=True))
+        found[peer] = {
+            "spikes_equal": float((spikes[0] == spikes[1]).float().mean()),
+            "output_spikes": float(spikes[0].sum()),
+            "loss": curves,
+            "largest_gap": gap,
+        }
+    return found
+
+
+def race(runs: dict[str, Trainer], given: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Median seconds of a training step and of an inference pass, per contender."""
+    frames, labels = data(given)
+    times: dict[str, dict[str, list[float]]] = {name: {"step": [], "inference": []} for name in runs}
+    for _ in range(given.rounds + 2):
+        for name, trainer in runs.items():
+            for kind, call in (("step", lambda t: t.step(frames, labels)), ("inference", lambda t: t.infer(frames))):
+                call(trainer)
+                start = time.perf_counter()
+                call(trainer)
+                times[name][kind].append(time.perf_counter() - start)
+    return {name: {kind: median(values[2:]) for kind, values in kinds.items()} for name, kinds in times.items()}
+
+
+def memory(name: str, given: argparse.Namespace) -> float:
+    """MiB by which the peak grows when training starts, in a process of its own."""
+    words = [sys.executable, __file__, "--memory-of", name, "--steps", str(given.steps), "--batch", str(given.batch)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+def own_memory(name: str, given: argparse.Namespace) -> float:
+    """Everything is loaded, compiled and warm on one sample first: what follows is the batch's."""
+    trainer = CONTENDERS[name](2, 34)
+    frames, labels = data(given)
+    trainer.step(frames[:, :1].contiguous(), labels[:1])
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = _status("VmRSS")
+    for _ in range(3):
+        trainer.step(frames, labels)
+    return (_status("VmHWM") - before) / 1024
+
+
+def _status(key: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith(f"{key}:")))
+
+
+def best(figures: dict[str, dict[str, float]], library: str, kind: str) -> float:
+    return min(values[kind] for name, values in figures.items() if name.startswith(library) and "next step" not in name)
+
+
+def ratios(figures: dict[str, dict[str, float]]) -> dict[str, float]:
+    """The better of the peers over the best spikelet, for each kind of figure."""
+    peers = [peer for peer in PEERS if any(name.startswith(peer) for name in figures)]
+    kinds = ("step", "inference", "memory_mib")
+    return {k: min(best(figures, p, k) for p in peers) / best(figures, "spikelet", k) for k in kinds} if peers else {}
+
+
+def show(result: dict[str, Any]) -> None:
+    print(f"{NOTATION}, frames [{result['steps']}, {result['batch']}, 2, 34, 34], {result['threads']} threads,")
+    print(f"{result['processor']}, allocator: {result['allocator']}, load {result['load']:.1f}\n")
+    for peer, found in result["same"].items():
+        print(
+            f"{peer}: {100 * found['spikes_equal']:.2f} % of output counts equal, loss curves differ by at most "
+            f"{found['largest_gap']:.1e} ({found['loss'][0][0]:.4f} to {found['loss'][0][-1]:.4f})"
+        )
+    print(f"\n{'':44}{'step':>10}{'inference':>12}{'memory':>12}")
+    for name, values in result["figures"].items():
+        step, inference = 1e3 * values["step"], 1e3 * values["inference"]
+        print(f"{name:44}{step:7.1f} ms{inference:9.1f} ms{values['memory_mib']:8.0f} MiB")
+    for kind, ratio in result["ratios"].items():
+        print(f"{kind}: the better peer takes {ratio:.2f} x the best spikelet")
+    for line in result["missing"]:
+        print(f"left out: {line}")
+
+
+def main() -> None:
+    given = arguments()
+    doctor.prepare(given.threads)
+    if given.memory_of:
+        print(own_memory(given.memory_of, given))
+        return
+    load = os.getloadavg()[0]
+    runs, missing = contenders()
+    equal = same(runs, given)
+    figures = race(runs, given)
+    for name in runs:
+        figures[name]["memory_mib"] = memory(name, given)
+    result = {"notation": NOTATION, "steps": given.steps, "batch": given.batch, "threads": given.threads}
+    result |= {"figures": figures, "ratios": ratios(figures), "same": equal, "missing": missing, "load": load}
+    result |= {"allocator": doctor.allocator(), "processor": doctor.processor()}
+    if given.json:
+        given.json.write_text(json.dumps(result, indent=2) + "\n")
+    show(result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,7 @@
+"""``python -m spikelet``."""
+
+import sys
+
+from spikelet.cli import main
+
+sys.exit(main())

@@ -1,0 +1,132 @@
+"""N-MNIST: the digits of MNIST, shown to an ATIS sensor that makes three small jerks."""
+
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from spikelet.datasets.atis import bin_bytes, parse_bin
+from spikelet.datasets.base import Source, write_whole
+from spikelet.datasets.event_base import EventSet, Protocol, Split
+from spikelet.events import make_events
+
+# The further samples of four digits: all official training samples of the digit in this range of indices, 2,000 each.
+MORE = {6: (30_821, 51_067), 7: (1_001, 20_230), 8: (1_001, 21_709), 9: (1_001, 20_735)}
+FIRST = 1_000
+
+
+def _more(indices: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    chosen = np.zeros(len(indices), bool)
+    for digit, (first, last) in MORE.items():
+        chosen |= (labels == digit) & (indices >= first) & (indices <= last)
+    return chosen
+
+
+def _turn(indices: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Place of each sample of protocol 6789 among those of its digit, by official index, modulo 10; -1 for others."""
+    chosen = np.isin(labels, list(MORE)) & (indices <= FIRST) | _more(indices, labels)
+    turn = np.full(len(indices), -1)
+    for digit in MORE:
+        of_digit = chosen & (labels == digit)
+        turn[of_digit] = np.arange(of_digit.sum()) % 10
+    return turn
+
+
+FULL = {
+    "train": Split("Train", 55_000, lambda indices, labels: indices <= 55_000),
+    "val": Split("Train", 5_000, lambda indices, labels: indices > 55_000),
+    "train+val": Split("Train", 60_000, lambda indices, labels: indices > 0),
+    "test": Split("Test", 10_000, lambda indices, labels: indices > 0),
+}
+FIRST_1000 = {
+    "train": Split("Train", 900, lambda indices, labels: (indices <= FIRST) & (indices % 10 != 0)),
+    "val": Split("Train", 100, lambda indices, labels: (indices <= FIRST) & (indices % 10 == 0)),
+    "train+val": Split("Train", 1_000, lambda indices, labels: indices <= FIRST),
+    "test": Split("Test", 100, lambda indices, labels: indices <= 100),
+    "other-6789": Split("Train", 8_000, _more),
+}
+FOUR_DIGITS = {
+    "train": Split("Train", 6_716, lambda indices, labels: _turn(indices, labels) > 1),
+    "val": Split("Train", 841, lambda indices, labels: _turn(indices, labels) == 1),
+    "train+val": Split("Train", 7_557, lambda indices, labels: _turn(indices, labels) > 0),
+    "test": Split("Train", 841, lambda indices, labels: _turn(indices, labels) == 0),
+}
+
+
+class NMNIST(EventSet):
+    """Recordings of 34 x 34 pixels, two polarities, about 300 ms and 4,200 events, in Train/<digit>/<index>.bin.
+
+    Sample i is the i-th image of MNIST, counted from 1. Protocols:
+
+    full        the official split, 60,000 / 10,000; of the training samples the last 5,000 are "val"
+    first-1000  official training samples 1 to 1,000, those with an index divisible by 10 are "val"; official test
+                samples 1 to 100; and "other-6789": 8,000 further training samples of the digits 6 to 9, for testing
+    6789        those four digits alone, labels 0 to 3, from the training samples of first-1000 and other-6789: within
+                each digit, by official index, number 0, 10, 20, ... is "test", number 1, 11, 21, ... is "val"
+
+    Results of the last two cannot be compared with published ones, which are on the full set.
+    """
+
+    name = "nmnist"
+    classes = tuple("0123456789")
+    sensor_size = (34, 34, 2)
+    num: ClassVar = {split: rule.num for split, rule in FULL.items()}
+    folder = "NMNIST"
+    places = ("NMNIST", "N-MNIST", "nmnist", "")
+    part_sizes: ClassVar = {"Train": 60_000, "Test": 10_000}
+    protocols: ClassVar = {
+        "full": Protocol(tuple(range(10)), FULL),
+        "first-1000": Protocol(tuple(range(10)), FIRST_1000),
+        "6789": Protocol(tuple(MORE), FOUR_DIGITS),
+    }
+    source = Source(
+        homepage="https://www.garrickorchard.com/datasets/n-mnist",
+        license="CC BY-SA 4.0",
+        citation="Orchard, Jayawant, Cohen and Thakor, Converting Static Image Datasets to Spiking Neuromorphic "
+        "Datasets Using Saccades, Frontiers in Neuroscience 9:437, 2015",
+        addresses=("https://data.mendeley.com/public-files/datasets/468j46mzdv/files/",),
+        downloads={"Train.zip": ("Train",), "Test.zip": ("Test",)},
+        links={
+            "Train.zip": "39c25547-014b-4137-a934-9d29fa53c7a0/file_downloaded",
+            "Test.zip": "05a4d654-7e03-4c15-bdfa-9bb2bcbea494/file_downloaded",
+        },
+        checksums={
+            "Train.zip": "20959b8e626244a1b502305a9e6e2031",
+            "Test.zip": "69ca8762b2fe404d9b9bad1103e97832",
+        },
+    )
+
+    @classmethod
+    def _parse(cls, data: bytes) -> np.ndarray:
+        return parse_bin(data)
+
+    @classmethod
+    def write_fake(
+        cls, root: str | Path, num_train: int = 600, num_test: int = 100, seed: int = 0, num_more: int = 40
+    ) -> None:
+        """Write samples 1 to ``num_train`` and 1 to ``num_test``, ``num_train`` // 10 of those that protocol "full"
+        validates on, and ``num_more`` of each digit of "other-6789"; sample i shows the digit (i - 1) % 10."""
+        rng = np.random.default_rng([seed, num_train])
+        wanted = [("Train", i, (i - 1) % 10) for i in range(1, num_train + 1)]
+        wanted += [("Train", 55_001 + i, i % 10) for i in range(num_train // 10)]
+        wanted += [("Test", i, (i - 1) % 10) for i in range(1, num_test + 1)]
+        wanted += [("Train", MORE[digit][0] + 10 * k + digit, digit) for digit in MORE for k in range(num_more)]
+        for part, index, digit in wanted:
+            path = Path(root).expanduser() / cls.folder / part / str(digit) / f"{index:05d}.bin"
+            write_whole(path, bin_bytes(fake_recording(digit, rng)))
+
+
+def fake_recording(digit: int, rng: np.random.Generator, num_events: int = 300) -> np.ndarray:
+    """A coarse pattern per class that moves on a triangle in 300 ms, among noise; polarity tells the way it moves."""
+    cells = np.random.default_rng(34).permuted(np.tile(np.arange(16), (10, 1)), axis=1)[digit, :8]
+    t = np.sort(rng.integers(0, 300_000, num_events))
+    cell = rng.choice(cells, num_events)
+    corner = np.array([[0, 0], [3, 0], [1, 3], [0, 0]])
+    leg, rest = np.divmod(t, 100_000)
+    offset = corner[leg] + (corner[leg + 1] - corner[leg]) * rest[:, None] // 100_000
+    x = 3 + cell % 4 * 6 + rng.integers(0, 6, num_events) + offset[:, 0]
+    y = 3 + cell // 4 * 6 + rng.integers(0, 6, num_events) + offset[:, 1]
+    noise = rng.random(num_events) < 0.1
+    x[noise], y[noise] = rng.integers(0, 34, (2, int(noise.sum())))
+    p = (rng.random(num_events) < 0.5) ^ (leg == 1)
+    return make_events(t, x, y, p)

@@ -1,0 +1,126 @@
+"""Fused neuron kernels for the CPU: one forward and one backward per layer and pass, float32 and bfloat16.
+
+A block of neurons goes through all steps before the next one begins, so that its membranes stay in the nearest cache
+and every number is read and written once. The backward computes the membranes of a block again, in its own scratch
+memory. Blocks are handed out to torch's threads one by one; what they sum over neurons is added up in their order, so
+that results do not depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numba import cfunc, types
+from torch import Tensor
+
+from spikelet.kernels import cpu_loops, cpu_passes, threads
+from spikelet.kernels.cpu_loops import (
+    ATAN,
+    BOXCAR,
+    FAST_SIGMOID,
+    SET,
+    SIGMOID,
+    SUBTRACT,
+    SUBTRACT_LATER,
+    TRIANGLE,
+)
+from spikelet.kernels.fused import Layer, Steps
+from spikelet.kernels.reference import Number, Reset
+from spikelet.surrogate import Surrogate
+
+BLOCK = 2048  # neurons: what a step of them touches stays in the first-level cache
+SMALLEST_BLOCK = 512
+SCRATCH = 2**17  # floats that a block's membranes of all steps may take in the backward: 512 kB
+ALONE = 2**15  # neuron steps below which a second thread costs more than it saves
+
+SLOPES: dict[str, tuple[int, Callable[[Surrogate], tuple[float, float]]]] = {
+    "atan": (ATAN, lambda s: (math.pi / 2 * s.scale, s.height)),
+    "fast_sigmoid": (FAST_SIGMOID, lambda s: (s.scale, s.height)),
+    "sigmoid": (SIGMOID, lambda s: (s.scale, s.height)),
+    "triangle": (TRIANGLE, lambda s: (2 / s.scale, s.height)),
+    "boxcar": (BOXCAR, lambda s: (s.scale / 2, s.height)),
+    "straight_through": (-1, lambda s: (s.scale, s.height)),
+}
+
+
+def forward(layer: Layer, beta: Number, v_threshold: Number, x: Steps, spikes: Tensor) -> None:
+    """Fill ``spikes`` [T, ...] with those of ``x``."""
+    num_steps = spikes.shape[0]
+    size = min(BLOCK, _fair_share(spikes.numel() // num_steps))
+    s = Steps(spikes, spikes.stride(0))
+    _start("forward", layer, (beta, v_threshold), num_steps, size, (x, s, s), None)
+
+
+def backward(
+    layer: Layer, beta: Number, v_threshold: Number, x: Steps, grad: Steps, out: Steps, num_steps: int
+) -> tuple[float, float]:
+    """Fill ``out`` with the gradient of ``x``; returns those of beta and v_threshold."""
+    neurons = grad.tensor.numel() // num_steps
+    size = min(BLOCK, max(SMALLEST_BLOCK, SCRATCH // num_steps), _fair_share(neurons))
+    wanted = isinstance(beta, Tensor) or isinstance(v_threshold, Tensor)
+    sums = np.zeros((-(-neurons // size), 2)) if wanted else None
+    _start("backward", layer, (beta, v_threshold), num_steps, size, (x, grad, out), sums)
+    return (0.0, 0.0) if sums is None else tuple(sums.sum(axis=0))
+
+
+def _fair_share(neurons: int) -> int:
+    """Neurons per block with which a small layer still makes several blocks; it does not depend on the threads."""
+    return max(SMALLEST_BLOCK, -(-neurons // 4 // 64) * 64)
+
+
+def _start(
+    name: str,
+    layer: Layer,
+    numbers: tuple[Number, Number],
+    num_steps: int,
+    size: int,
+    memory: tuple[Steps, Steps, Steps],
+    sums: np.ndarray | None,
+) -> None:
+    kind = "lif" if layer.decay is None else "srm"
+    neurons = memory[1].tensor.numel() // num_steps
+    entry = _entry(f"{kind}_{name}", memory[0].tensor.dtype)
+    floats = np.array(_floats(layer, *numbers), np.float32)
+    code = SLOPES[layer.surrogate.name][0]
+    places = [value for place in memory for value in (place.tensor.data_ptr(), place.stride)]
+    sums_at = 0 if sums is None else sums.ctypes.data
+    head = [0, neurons, num_steps, size, *places, _mode(layer.reset), code, sums_at, floats.ctypes.data]
+    arguments = np.array(head, np.int64)
+    threads.run(entry, arguments.ctypes.data, parallel=neurons * num_steps >= ALONE and neurons > size)
+
+
+def _mode(reset: Reset) -> int:
+    """A delayed reset to a value is the same as one in its own step: only what is done in between differs."""
+    if reset.value is not None:
+        return SET
+    return SUBTRACT_LATER if reset.delayed else SUBTRACT
+
+
+def _floats(layer: Layer, beta: Number, v_threshold: Number) -> list[float]:
+    reset, decay = layer.reset, layer.decay
+    scale, height = SLOPES[layer.surrogate.name][1](layer.surrogate)
+    value = 0.0 if reset.value is None else reset.value
+    leak = float(beta) if decay is None else decay.membrane
+    rest = (0.0, 0.0) if decay is None else (decay.synapse, decay.gain)
+    return [leak, float(v_threshold), value, scale, height, float(not reset.detached), *rest]
+
+
+@cache
+def _entry(name: str, dtype: torch.dtype) -> int:
+    """Address of the compiled pass ``name`` for tensors of ``dtype``; compiled when it is first used, then on disk."""
+    element = types.uint16 if dtype == torch.bfloat16 else types.float32
+    return _compiled(name, types.void(types.CPointer(element))).address
+
+
+@cache
+def _compiled(name: str, signature: Any) -> Any:
+    sources = [Path(str(module.__file__)).read_bytes() for module in (cpu_loops, cpu_passes)]
+    body = cpu_passes.entries(zlib.crc32(b"".join(sources)))[name]
+    return cfunc(signature, cache=True, error_model="numpy")(body)

@@ -1,0 +1,200 @@
+"""The papers' notation to a module: "32C5-P2-64C5-P2-1000C4-FC10"."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from spikelet.errors import SpikeletError
+from spikelet.networks.layers import Block, Op, Residual, Shape, SpikingBlock, batch_norm
+from spikelet.networks.network import Network
+from spikelet.networks.settings import NetworkSettings
+from spikelet.networks.snn import SNN
+from spikelet.neurons import LIF, Neuron
+from spikelet.quantizers import QUANTIZERS, Levels, Uniform, WeightQuantizer, quantize_weight
+from spikelet.surrogate import SURROGATES
+
+
+@dataclass
+class _Cursor:
+    """Where the builder is: the shape and the value of one spike that the next layer receives."""
+
+    shape: Shape
+    unit: float
+    first: bool = True
+
+
+def build(settings: NetworkSettings | str, input_shape: Shape) -> Network | SNN:
+    """The network that ``settings`` (or a bare notation) describe, for inputs of ``input_shape`` (C, H, W).
+
+    A quantized ``Network``, or with a ``settings.neuron`` an ``SNN``, which is trained through time.
+
+    Raises SpikeletError where the notation cannot be read or does not fit the images.
+
+    >>> network = build("4C3-P2-FC10", (1, 8, 8))
+    >>> [*network.blocks()]
+    ['4C3', 'P2', 'FC10']
+    >>> network(torch.zeros(2, 1, 8, 8)).shape
+    torch.Size([2, 10])
+    >>> spiking = build(NetworkSettings("4C3-MP2-FC10", neuron="lif", num_steps=5), (1, 8, 8))
+    >>> spiking(torch.zeros(2, 1, 8, 8)).shape
+    torch.Size([5, 2, 10])
+    """
+    settings = NetworkSettings(notation=settings) if isinstance(settings, str) else settings
+    settings.check()
+    tokens = re.findall(r"[\[\]]|[^\[\]-]+", settings.notation)
+    cursor = _Cursor(tuple(input_shape), 1.0 / settings.pixel_scale)  # type: ignore[arg-type]
+    if not tokens or not re.fullmatch(r"(?:FC)?\d+", tokens[-1]):
+        raise SpikeletError(f"model.notation: {settings.notation!r} must end in a linear layer, such as FC10")
+    layers = _sequence(iter(tokens[:-1]), settings, cursor)
+    _name(layers, tokens[-1], _weighted(tokens[-1], settings, cursor, last=True))
+    kind = Network if settings.neuron is None else SNN
+    network = kind(layers, settings, tuple(input_shape))  # type: ignore[arg-type]
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _sequence(tokens: Iterator[str], settings: NetworkSettings, cursor: _Cursor, nested: bool = False) -> nn.Sequential:
+    layers = nn.Sequential()
+    for token in tokens:
+        if token == "]" and nested:
+            return layers
+        if token == "[":
+            _name(layers, "residual", _residual(tokens, settings, cursor))
+        elif settings.neuron is not None and (pooling := _pooling(token, settings)):
+            _pool_currents(layers, token, pooling, cursor)
+        else:
+            _name(layers, token, _layer(token, settings, cursor))
+    if nested:
+        raise SpikeletError(f"model.notation: a '[' in {settings.notation!r} is never closed")
+    return layers
+
+
+def _name(layers: nn.Sequential, token: str, layer: nn.Module) -> None:
+    count = sum(name.split("_")[0] == token for name, _ in layers.named_children())
+    layers.add_module(f"{token}_{count + 1}" if count else token, layer)
+
+
+def _residual(tokens: Iterator[str], settings: NetworkSettings, cursor: _Cursor) -> Residual:
+    shape, unit = cursor.shape, cursor.unit
+    if cursor.first:
+        raise SpikeletError("model.notation: a residual block cannot be the first layer: pixels are not spikes")
+    body = _sequence(tokens, settings, cursor, nested=True)
+    if (cursor.shape, cursor.unit) != (shape, unit):
+        raise SpikeletError(
+            f"model.notation: a residual block must keep shape and spike value, it turns {shape} x {unit:g} "
+            f"into {cursor.shape} x {cursor.unit:g}"
+        )
+    return Residual(body)
+
+
+def _layer(token: str, settings: NetworkSettings, cursor: _Cursor) -> nn.Module:
+    pooling = _pooling(token, settings)
+    if pooling is not None:
+        _shrink(token, pooling, cursor)
+        cursor.unit /= pooling.kernel_size**2 if isinstance(pooling, nn.AvgPool2d) else 1  # type: ignore[operator]
+        return pooling
+    if trained := re.fullmatch(r"P([1-9]\d*)", token):
+        token = f"{cursor.shape[0]}C{trained[1]}s{trained[1]}"
+    return _weighted(token, settings, cursor)
+
+
+def _pooling(token: str, settings: NetworkSettings) -> nn.MaxPool2d | nn.AvgPool2d | None:
+    """The pooling without weights that ``token`` stands for, if it stands for one."""
+    found = re.fullmatch(r"(MP|AP|P)([1-9]\d*)", token)
+    if found is None or (found[1] == "P" and settings.pool == "conv"):
+        return None
+    return nn.MaxPool2d(int(found[2])) if found[1] == "MP" or settings.pool == "max" else nn.AvgPool2d(int(found[2]))
+
+
+def _shrink(token: str, pooling: nn.MaxPool2d | nn.AvgPool2d, cursor: _Cursor) -> None:
+    if cursor.first:
+        raise SpikeletError(f"model.notation: {token} cannot come first: the first layer encodes the pixels")
+    channels, height, width = cursor.shape
+    size = int(pooling.kernel_size)  # type: ignore[arg-type]
+    cursor.shape = (channels, height // size, width // size)
+    _check_shape(token, cursor.shape)
+
+
+def _pool_currents(layers: nn.Sequential, token: str, pooling: nn.MaxPool2d | nn.AvgPool2d, cursor: _Cursor) -> None:
+    """In a spiking network the pooling stands between the layer before it and that layer's neurons."""
+    _shrink(token, pooling, cursor)
+    if not len(layers) or not isinstance(layers[-1], SpikingBlock):
+        raise SpikeletError(f"model.notation: {token} must follow a weighted layer, whose currents it pools")
+    layers[-1].pool.append(pooling)
+
+
+def _weighted(token: str, settings: NetworkSettings, cursor: _Cursor, last: bool = False) -> Block | SpikingBlock:
+    op, shape = _op(token, cursor.shape, bias=settings.neuron is not None and settings.norm == "none")
+    quantizer = _weight_quantizer(settings, first=cursor.first, last=last)
+    if quantizer is not None:
+        quantize_weight(op, quantizer)
+    if settings.neuron is not None:
+        return _spiking(op, shape, settings, cursor, last)
+    activation = None if last else _activation(settings, cursor.first)
+    block = Block(op, activation, cursor.shape, cursor.unit)
+    cursor.shape, cursor.first = shape, False
+    cursor.unit = activation.unit if isinstance(activation, Levels) else 1.0
+    return block
+
+
+def _spiking(op: Op, shape: Shape, settings: NetworkSettings, cursor: _Cursor, last: bool) -> SpikingBlock:
+    readout = last and settings.readout == "current"
+    norm = batch_norm(op) if settings.norm == "batch" and not readout else None
+    block = SpikingBlock(op, norm, None if readout else _neuron(settings), cursor.shape)
+    cursor.shape, cursor.unit, cursor.first = shape, 1.0, False
+    return block
+
+
+def _neuron(settings: NetworkSettings) -> Neuron:
+    def number(value: float, learned: bool) -> Any:
+        return nn.Parameter(torch.tensor(value)) if learned else value
+
+    beta, v_threshold = (
+        number(settings.beta, settings.learn_beta),
+        number(settings.v_threshold, settings.learn_threshold),
+    )
+    surrogate = SURROGATES[settings.surrogate](settings.slope)
+    v_reset = 0.0 if settings.reset == "zero" else None
+    return LIF(beta, v_threshold, v_reset, surrogate, delay_reset=settings.reset == "subtract_next")
+
+
+def _op(token: str, shape: Shape, bias: bool) -> tuple[Op, Shape]:
+    channels, height, width = shape
+    linear = re.fullmatch(r"(?:FC)?([1-9]\d*)", token)
+    if linear:
+        size = int(linear[1])
+        return nn.Linear(channels * height * width, size, bias=bias), (size, 1, 1)
+    conv = re.fullmatch(r"([1-9]\d*)C([1-9]\d*)(?:s([1-9]\d*))?(?:p(\d+))?(?:g([1-9]\d*))?", token)
+    if conv is None:
+        raise SpikeletError(
+            f"model.notation: cannot read {token!r}; expected nCk[sS][pP][gG], MPk, APk, Pk, FCn or [...]"
+        )
+    out, kernel, stride, padding, groups = (int(x or d) for x, d in zip(conv.groups(), (0, 0, 1, 0, 1), strict=True))
+    if channels % groups or out % groups:
+        raise SpikeletError(f"model.notation: {token}: {groups} groups do not divide {channels} and {out} channels")
+    new = (out, (height + 2 * padding - kernel) // stride + 1, (width + 2 * padding - kernel) // stride + 1)
+    _check_shape(token, new)
+    return nn.Conv2d(channels, out, kernel, stride, padding, groups=groups, bias=bias), new
+
+
+def _check_shape(token: str, shape: Shape) -> None:
+    if min(shape) < 1:
+        raise SpikeletError(f"model.notation: {token} leaves no pixels: its output would be {shape}")
+
+
+def _weight_quantizer(settings: NetworkSettings, first: bool, last: bool) -> WeightQuantizer | None:
+    if first or last:
+        return Uniform() if (settings.first if first else settings.last) == "integer" else None
+    kind = QUANTIZERS.get(settings.weights)
+    return kind() if kind is not None else None
+
+
+def _activation(settings: NetworkSettings, first: bool) -> nn.Module:
+    if settings.k is None:
+        return nn.ReLU()
+    if first and settings.first_levels is not None:
+        return Levels(0, settings.first_levels)
+    return Levels(settings.k, settings.max_count)

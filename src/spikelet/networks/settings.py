@@ -1,0 +1,88 @@
+"""What a network is made of, in words and numbers."""
+
+from dataclasses import dataclass
+
+from spikelet.errors import SpikeletError
+from spikelet.quantizers import QUANTIZERS
+from spikelet.surrogate import SURROGATES
+
+SPIKING = ("lif",)
+RESETS = ("subtract", "subtract_next", "zero")
+
+
+@dataclass
+class NetworkSettings:
+    """What a network is made of: a quantized one, to be converted, or, with a ``neuron``, a spiking one.
+
+    notation      tokens joined by "-": nCk[sS][pP][gG] convolution of n channels, k x k, stride S, padding P, G groups;
+                  MPk, APk maximum and average pooling; Pk the pooling that ``pool`` names; FCn or n linear;
+                  [ ... ] a residual block whose output is added to its input. The last token is linear: the classes.
+    pool          what Pk means: "conv" (the trainable k x k stride-k convolution of works D and E), "max" or "avg"
+    k             activation level: values are multiples of 2^-k; None for a plain ReLU
+    max_count     upper bound of a hidden activation's count, 1 to 127
+    weights       hidden layers: "ternary", "uniform8" or "float"
+    first, last   "integer" (8-bit weights; the first on raw pixels) or "parity" (float weights, as published)
+    first_levels  bound of the first layer's count, whose level is then 0 (unary code); None: like any other layer
+    pixel_scale   pixels are divided by it before the first layer
+
+    Spiking networks, trained through time; ``k``, ``max_count`` and ``first_levels`` mean nothing to them:
+
+    neuron        None: not a spiking network; "lif" follows every weighted layer, after batch
+                  norm and after the MP and AP that stand behind the layer (they pool currents)
+    num_steps     time steps T: frames of a recording, or how often an image is shown
+    beta, v_threshold   decay per step and threshold; learned, one number per layer, with ``learn_beta``,
+                  ``learn_threshold``
+    reset         "subtract" the threshold, "subtract_next" (in the next step, snnTorch's) or "zero"
+    surrogate     the gradient's shape, and ``slope`` its parameter
+    norm          "batch" or "none" (then layers have a bias)
+    readout       logits of a step: "spikes" of neurons on the last layer, or its "current"
+    """
+
+    notation: str = "32C5-P2-64C5-P2-1000C4-FC10"
+    pool: str = "conv"
+    k: int | None = 0
+    max_count: int = 127
+    weights: str = "ternary"
+    first: str = "integer"
+    last: str = "integer"
+    first_levels: int | None = 4
+    pixel_scale: float = 255.0
+    neuron: str | None = None
+    num_steps: int = 10
+    beta: float = 0.5
+    v_threshold: float = 1.0
+    learn_beta: bool = False
+    learn_threshold: bool = False
+    reset: str = "subtract"
+    surrogate: str = "fast_sigmoid"
+    slope: float = 25.0
+    norm: str = "batch"
+    readout: str = "spikes"
+
+    def check(self) -> None:
+        for name, allowed in (
+            ("pool", ("conv", "max", "avg")),
+            ("weights", (*QUANTIZERS, "float")),
+            ("first", ("integer", "parity")),
+            ("last", ("integer", "parity")),
+            ("neuron", (None, *SPIKING)),
+            ("reset", RESETS),
+            ("surrogate", tuple(SURROGATES)),
+            ("norm", ("batch", "none")),
+            ("readout", ("spikes", "current")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise SpikeletError(
+                    f"model.{name}: expected one of {', '.join(map(str, allowed))}, got {getattr(self, name)!r}"
+                )
+        for name, low, high in (("k", 0, 6), ("max_count", 1, 127), ("first_levels", 1, 127)):
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise SpikeletError(f"model.{name}: expected {low} to {high}, got {value}")
+        for name in ("pixel_scale", "v_threshold", "slope"):
+            if not getattr(self, name) > 0:
+                raise SpikeletError(f"model.{name}: expected a positive number, got {getattr(self, name)}")
+        if self.num_steps < 1:
+            raise SpikeletError(f"model.num_steps: expected at least 1, got {self.num_steps}")
+        if not 0 <= self.beta <= 1:
+            raise SpikeletError(f"model.beta: expected a decay per step in [0, 1], got {self.beta}")

@@ -1,0 +1,122 @@
+"""A spiking network that is trained through time."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spikelet.errors import SpikeletError
+from spikelet.integer import Record
+from spikelet.metrics import effective_fanout, fanout, footprint, macs
+from spikelet.networks.layers import Shape, SpikingBlock
+from spikelet.networks.settings import NetworkSettings
+from spikelet.quantizers import weight_quantizer
+
+
+class SNN(nn.Module):
+    """A spiking network: ``network(x) -> logits [T, N, classes]``, what each step adds.
+
+    x is a batch of images [N, C, H, W], pixels 0..255, shown for ``settings.num_steps`` steps, or of frames of events
+    [T, N, C, H, W], counts. The answer at a step is the argmax of the logits' sum so far. ``run`` has the signature of
+    ``IntegerNetwork.run`` and fills the same ``Record``.
+    """
+
+    def __init__(self, layers: nn.Sequential, settings: NetworkSettings, input_shape: Shape) -> None:
+        super().__init__()
+        self.layers, self.settings, self.input_shape = layers, settings, input_shape
+
+    def forward(self, x: Tensor, num_steps: int | None = None) -> Tensor:
+        first, *rest = self.layers
+        x = self._checked(x)
+        if x.dim() == 4:
+            held = x.contiguous(memory_format=torch.channels_last) / self.settings.pixel_scale
+            x = first(held, num_steps or self.settings.num_steps)
+        else:
+            frames = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+            x = first(frames.unflatten(0, x.shape[:2]))
+        for layer in rest:
+            x = layer(x)
+        return x
+
+    def _checked(self, x: Tensor) -> Tensor:
+        if x.dim() not in (4, 5) or tuple(x.shape[-3:]) != self.input_shape or not x.numel():
+            shape = ", ".join(map(str, self.input_shape))
+            raise SpikeletError(f"x: expected images [N, {shape}] or frames [T, N, {shape}], got {[*x.shape]}")
+        return x.to(next(self.parameters()).dtype)
+
+    def blocks(self) -> dict[str, SpikingBlock]:
+        """The weighted layers by name, in order."""
+        return {name: module for name, module in self.layers.named_modules() if isinstance(module, SpikingBlock)}
+
+    @torch.no_grad()
+    def run(self, x: Tensor, num_steps: int | None = None, record: bool = False, **_: object) -> Record:
+        """Logits of a batch and, with ``record``, its spikes and synaptic operations. In evaluation mode."""
+        training = self.training
+        self.eval()
+        try:
+            tally = _Tally(self)
+            logits = tally.watch(x, num_steps) if record else self(x, num_steps)
+        finally:
+            self.train(training)
+        return tally.record(logits.float().cpu().numpy())
+
+    def describe(self) -> list[dict]:
+        """One row per weighted layer: name, neurons, weights, stored bytes, dense MACs of one step."""
+        rows = []
+        for name, block in self.blocks().items():
+            quantizer, count = weight_quantizer(block.op), block.op.weight.numel()
+            bits = quantizer.bits if quantizer else 32
+            row = {"name": name, "kind": type(block.op).__name__, "weights": count, "bits": bits}
+            row |= {"nonzero": int((block.op.weight != 0).sum()), "weight_bytes": footprint(bits, count)}
+            row |= {"macs": macs(block.op, block.input_shape)}
+            rows.append(row)
+        return rows
+
+
+class _Tally:
+    """Spikes of each layer with neurons, and the operations that they cause in the next, per step, summed over N."""
+
+    def __init__(self, network: SNN) -> None:
+        self.network, self.blocks = network, network.blocks()
+        self.spikes: dict[str, np.ndarray] = {}
+        self.neurons: dict[str, int] = {}
+        self.operations: list[tuple[np.ndarray, np.ndarray]] = []
+        self.events: np.ndarray | None = None
+
+    def watch(self, x: Tensor, num_steps: int | None) -> Tensor:
+        if x.dim() == 5:
+            self.events = x.flatten(1).sum(1, dtype=torch.float64).long().numpy()
+        hooks = [block.register_forward_hook(self._hook(name)) for name, block in self.blocks.items()]
+        try:
+            return self.network(x, num_steps)
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _hook(self, name: str):
+        def hook(block: SpikingBlock, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            if self.events is not None or name != next(iter(self.blocks)):  # else a picture: no spikes reach it
+                tables = (kind(block.op, block.input_shape) for kind in (fanout, effective_fanout))
+                self.operations.append(tuple(_operations(inputs[0], table) for table in tables))  # type: ignore[arg-type]
+            if block.neuron is not None:
+                self.spikes[name] = output.flatten(1).sum(1, dtype=torch.float64).long().numpy()
+                self.neurons[name] = output[0, 0].numel()
+
+        return hook
+
+    def record(self, logits: np.ndarray) -> Record:
+        names = tuple(self.spikes)
+        if not names:
+            return Record(logits, names, np.zeros(0, np.int64))
+        entering = self.operations.pop(0)[0] if self.events is not None else None
+        silent = np.zeros(len(logits), np.int64)  # the last layer's spikes are the logits: they go nowhere
+        full, nonzero = (np.stack([*(pair[i] for pair in self.operations), silent][: len(names)]) for i in (0, 1))
+        positive = np.stack([*self.spikes.values()])
+        neurons = np.array([*self.neurons.values()], np.int64)
+        return Record(
+            logits, names, neurons, positive, np.zeros_like(positive), full, nonzero, None, self.events, entering
+        )
+
+
+def _operations(x: Tensor, table: Tensor) -> np.ndarray:
+    """Per step: spikes [T, N, ...] times how many synapses each site reaches, ``table`` [...]."""
+    return (x.sum(1).flatten(1).double() @ table.flatten().double()).round().long().numpy()

@@ -1,0 +1,43 @@
+"""Figures from reports, histories and spikes: one quiet style, column width, colours that everyone can tell apart.
+
+Every function returns a matplotlib Figure, and where ``path`` is given writes it there (png at 200 dpi, or what the
+suffix says). Nothing touches pyplot, so no display is needed and nothing is left open.
+"""
+
+from spikelet.plots.animation import spike_bar_animation
+from spikelet.plots.rasters import raster
+from spikelet.plots.reports import (
+    Report,
+    Reports,
+    plot_accuracy,
+    plot_cost,
+    plot_layers,
+    plot_operations,
+    plot_spikes,
+    plot_trade_off,
+)
+from spikelet.plots.style import COLOURS, COLUMN, INK, NEGATIVE, NEUTRAL, POSITIVE, STYLE, short_number
+from spikelet.plots.training import firing_rates, plot_training
+
+__all__ = [
+    "COLOURS",
+    "COLUMN",
+    "INK",
+    "NEGATIVE",
+    "NEUTRAL",
+    "POSITIVE",
+    "STYLE",
+    "Report",
+    "Reports",
+    "firing_rates",
+    "plot_accuracy",
+    "plot_cost",
+    "plot_layers",
+    "plot_operations",
+    "plot_spikes",
+    "plot_trade_off",
+    "plot_training",
+    "raster",
+    "short_number",
+    "spike_bar_animation",
+]
