@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from spikelet import cli
-from spikelet.datasets import MNIST
+from spikelet.datasets import MNIST, NMNIST
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -110,7 +110,8 @@ ON_MNIST = [line for line in commands(README) if needs_mnist(line)]
 
 @pytest.mark.parametrize("line", [line for line in ON_MNIST if " datasets " not in line])
 def test_line_on_fake_mnist(line: str, elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    MNIST.write_fake(elsewhere / "data", num_train=24, num_test=6)
+    for kind in (MNIST, NMNIST):
+        kind.write_fake(elsewhere / "data", num_train=24, num_test=6)
     monkeypatch.setenv("SPIKELET_DATA", str(elsewhere / "data"))
     run_line(line, "data.verify=false")
 

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,16 @@ def test_recipe_trains_converts_and_is_evaluated(
         assert sorted((run / "figures").glob("*.png"))
         assert len((run / "logs" / "accuracy.txt").read_text().splitlines()) >= 4
     shutil.rmtree(run)
+
+
+def test_two_processes_train_one_network(fake_root: Path, tmp_path: Path) -> None:
+    words = ["recipe=nmnist-csnn", f"data.root={fake_root}", *SHORT, "model.num_steps=3", "num_threads=1", "exp_id=two"]
+    devices = ["trainer.devices=2", "trainer.accelerator=cpu", "trainer.strategy=ddp"]
+    command = [sys.executable, "-m", "spikelet", "train", *words, *devices]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "runs" / "two" / "report.json").read_text())["num_samples"] > 0
+    assert (tmp_path / "runs" / "two" / "metrics.csv").read_text().count("rate/12C5") == 1
 
 
 @pytest.mark.parametrize("name", RECIPES)
