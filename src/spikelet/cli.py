@@ -92,6 +92,7 @@ What this machine offers and what spikelet found on it.
 EVALUATE_KEYS = {
     "num_steps": "evaluate.num_steps",
     "input_noise": "evaluate.input_noise",
+    "split": "evaluate.split",
     "batch_size": "evaluate.batch_size",
     "num_threads": "num_threads",
     "seed": "seed",
@@ -103,7 +104,7 @@ CONVERT_KEYS = {key: EVALUATE_KEYS[key] for key in ("num_threads", "data.root", 
     "fraction_bits": "convert.fraction_bits",
     "settle_steps": "evaluate.settle_steps",
 }
-RESULT_KEYS = ("num_steps", "input_noise", "seed")
+RESULT_KEYS = ("num_steps", "input_noise", "split", "seed")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -55,6 +55,7 @@ def evaluate(
         raise SpikeletError(f"input_noise: expected 0 or more, got {input_noise}")
     generator = np.random.default_rng(seed)
     batches, right, samples, seconds = [], 0, 0, 0.0
+    answered: list[Tensor] = []
     total: list[np.ndarray] = []
     for images, labels in loader:
         images = add_noise(images, input_noise, generator)
@@ -66,6 +67,7 @@ def evaluate(
             right += int((logits.argmax(1) == labels).sum())
         samples += len(labels)
         batches.append(_batch_counts(run, labels))
+        answered.append(torch.stack([labels, metrics.predictions_per_step(run.logits)[-1]]))
         spent = [run.positive, run.negative, run.synaptic_operations, run.effective_operations, *_entered(run)]
         total = [a + b for a, b in zip(total, spent, strict=True)] if total else spent  # type: ignore[assignment,misc]
     if not samples:
@@ -75,12 +77,20 @@ def evaluate(
         counted = [first_weight is None] + [True] * rest
         metrics.published_logs(logs_dir, batches, counted, [first_weight or 1] + [1] * rest)
     curve = np.sum([np.asarray(b.correct) for b in batches], axis=0) / samples
-    report = {"num_samples": samples, "input_noise": input_noise, "seconds": seconds}
+    report: dict[str, Any] = {"num_samples": samples, "input_noise": input_noise, "seconds": seconds}
+    report["accuracy_per_class"] = _per_class(torch.cat(answered, dim=1))
     if not isinstance(converted, SNN):
         report["ann_accuracy"] = right / samples
     activity = _activity(run, total, samples)
     operations = activity["synaptic_operations_per_sample"]["total"]
     return _accuracy(curve) | report | activity | _cost(converted, operations, energy, events="input" in activity)
+
+
+def _per_class(answered: Tensor) -> list[float | None]:
+    """Fraction of right answers of each class, None where it has no sample; labels and answers are [2, N]."""
+    labels, told = answered
+    classes = [told[labels == c] == c for c in range(int(answered.max()) + 1)]
+    return [float(right.double().mean()) if len(right) else None for right in classes]
 
 
 def _entered(run: Record) -> list[np.ndarray]:

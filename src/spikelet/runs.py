@@ -29,7 +29,7 @@ def train(config: Config, run_dir: Path, say: Say = print) -> dict[str, Any]:
     doctor.prepare(config.num_threads)
     train_loader = build.loader(config, config.data.train_split, shuffle=True)
     val_loader = build.loader(config, "val") if config.data.train_split == "train" else None
-    test_loader = build.loader(config, "test")
+    test_loader = build.loader(config, config.evaluate.split)
     network = build.network(config)
     build.check_classes(network, train_loader)
     if config.init_from is not None:
@@ -341,9 +341,9 @@ def evaluate(
     if any(word.startswith("num_steps=") for word in changed):
         config.model.num_steps = config.evaluate.num_steps
     doctor.prepare(config.num_threads)
-    loader = build.loader(config, "test")
+    loader = build.loader(config, config.evaluate.split)
     network = target.network()
-    say(f"evaluating {target.name} on {len(loader.dataset)} test images of {config.data.name}")  # type: ignore[arg-type]
+    say(f"evaluating {target.name} on {len(loader.dataset)} {config.evaluate.split} samples of {config.data.name}")  # type: ignore[arg-type]
     if target.folder is not None:
         output = output or (target.folder / "evaluate" / ",".join(changed) if changed else target.folder)
     if network is not None and config.model.neuron is not None:

@@ -122,6 +122,10 @@ def _affine(images: Tensor, generator: torch.Generator) -> Tensor:
     return random_affine(images, generator, degrees=12, shift=2 / 28, scale=(0.88, 1.12), shear=8)
 
 
+def _affine_light(images: Tensor, generator: torch.Generator) -> Tensor:
+    return random_affine(images, generator, degrees=6, shift=1 / 28, scale=(0.94, 1.06), shear=4)
+
+
 def _digits(images: Tensor, generator: torch.Generator) -> Tensor:
     return random_affine(images, generator, degrees=6, shift=0.6 / 8, scale=(0.95, 1.05), shear=0)
 
@@ -182,6 +186,7 @@ class EvalTransform:
 AUGMENTS: dict[str, Augment] = {
     "none": Augment(_same),
     "affine": Augment(_affine),
+    "affine_light": Augment(_affine_light),
     "digits": Augment(_digits),
     "crop_flip": Augment(_crop_flip, size=32),
     "crop24_color": Augment(_crop24_color, size=24),

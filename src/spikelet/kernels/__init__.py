@@ -6,6 +6,7 @@ float16), the reference for everything else: float64, a surrogate of your own, a
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
@@ -103,17 +104,29 @@ def _backend(kind: str, x: Tensor, surrogate: Spike, beta: Number, v_threshold: 
     plain = isinstance(surrogate, Surrogate) and _single(beta) and _single(v_threshold)
     if not plain or x.dtype not in FUSED.get(device, ()):
         return None
+    if not _above_zero(v_threshold):
+        return None  # at rest nothing may fire: the fused kernels know a spike by its membrane
     if device == "cpu":
-        # At rest nothing may fire: the compiled loops know a spike by its membrane.
-        return import_module("spikelet.kernels.cpu") if _value(v_threshold) > 0 else None
-    if kind != "lif" or find_spec("triton") is None:
-        return None
-    return import_module("spikelet.kernels.gpu")
+        return _module("cpu")
+    return _module("gpu") if kind == "lif" and _has_triton() else None
+
+
+@cache
+def _module(name: str) -> ModuleType:
+    return import_module(f"spikelet.kernels.{name}")
+
+
+@cache
+def _has_triton() -> bool:
+    return find_spec("triton") is not None
+
+
+def _above_zero(number: Number) -> bool:
+    """Whether the number is; on a GPU nobody waits for the answer."""
+    if isinstance(number, Tensor):
+        return number.device.type != "cpu" or number.item() > 0
+    return number > 0
 
 
 def _single(number: Number) -> bool:
     return not isinstance(number, Tensor) or number.numel() == 1
-
-
-def _value(number: Number) -> float:
-    return float(number.detach()) if isinstance(number, Tensor) else number

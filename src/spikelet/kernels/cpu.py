@@ -9,8 +9,10 @@ that results do not depend on the number of threads.
 from __future__ import annotations
 
 import math
+import struct
 import zlib
 from collections.abc import Callable
+from ctypes import addressof, create_string_buffer
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,8 @@ BLOCK = 2048  # neurons: what a step of them touches stays in the first-level ca
 SMALLEST_BLOCK = 512
 SCRATCH = 2**17  # floats that a block's membranes of all steps may take in the backward: 512 kB
 ALONE = 2**15  # neuron steps below which a second thread costs more than it saves
+
+ARGUMENTS = struct.Struct("13q8f")  # as cpu_passes names them
 
 SLOPES: dict[str, tuple[int, Callable[[Surrogate], tuple[float, float]]]] = {
     "atan": (ATAN, lambda s: (math.pi / 2 * s.scale, s.height)),
@@ -85,15 +89,15 @@ def _start(
     sums: np.ndarray | None,
 ) -> None:
     kind = "lif" if layer.decay is None else "srm"
-    neurons = memory[1].tensor.numel() // num_steps
-    entry = _entry(f"{kind}_{name}", memory[0].tensor.dtype)
-    floats = np.array(_floats(layer, *numbers), np.float32)
-    code = SLOPES[layer.surrogate.name][0]
-    places = [value for place in memory for value in (place.tensor.data_ptr(), place.stride)]
+    x, given, out = memory
+    neurons = given.tensor.numel() // num_steps
+    entry = _entry(f"{kind}_{name}", x.tensor.dtype)
+    places = x.tensor.data_ptr(), x.stride, given.tensor.data_ptr(), given.stride, out.tensor.data_ptr(), out.stride
     sums_at = 0 if sums is None else sums.ctypes.data
-    head = [0, neurons, num_steps, size, *places, _mode(layer.reset), code, sums_at, floats.ctypes.data]
-    arguments = np.array(head, np.int64)
-    threads.run(entry, arguments.ctypes.data, parallel=neurons * num_steps >= ALONE and neurons > size)
+    code = SLOPES[layer.surrogate.name][0]
+    fields = 0, neurons, num_steps, size, *places, _mode(layer.reset), code, sums_at
+    arguments = create_string_buffer(ARGUMENTS.pack(*fields, *_floats(layer, *numbers)))
+    threads.run(entry, addressof(arguments), parallel=neurons * num_steps >= ALONE and neurons > size)
 
 
 def _mode(reset: Reset) -> int:

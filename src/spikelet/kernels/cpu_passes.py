@@ -1,7 +1,7 @@
 """The compiled passes of the CPU kernels: a thread takes block after block of neurons through all steps.
 
 Arguments come as one address, since that is what a thread is started with: an int64 array, whose fields are named
-below, and float32s at one of its addresses. The type of the pointer says what x, s and out hold: float32, or the bits
+below, and float32s right behind it. The type of the pointer says what x, s and out hold: float32, or the bits
 of bfloat16. Step t of x begins X_STEP * t elements behind X, and so on; X_STEP is 0 where one input is held for all
 steps, and OUT_STEP is 0 where the gradient is summed over them.
 """
@@ -39,7 +39,7 @@ from spikelet.kernels.cpu_loops import (
     untyped,
 )
 
-NEXT, NEURONS, STEPS, SIZE, X, X_STEP, S, S_STEP, OUT, OUT_STEP, MODE, SLOPE, SUMS, FLOATS = range(14)
+NEXT, NEURONS, STEPS, SIZE, X, X_STEP, S, S_STEP, OUT, OUT_STEP, MODE, SLOPE, SUMS = range(13)
 BETA, THRESHOLD, RESET, SCALE, HEIGHT, ATTACHED, SYNAPSE, GAIN = range(8)
 
 
@@ -71,8 +71,8 @@ def entries(version: int) -> dict[str, Callable[[Any], None]]:
 @compiled
 def _arguments(sample):
     """(fields, floats, x, spikes or their gradient, out); the last three flat."""
-    a = carray(untyped(sample), 14, np.int64)
-    f = carray(pointer(a[FLOATS]), 8, np.float32)
+    a = carray(untyped(sample), 13, np.int64)
+    f = carray(untyped(sample), 26 + 8, np.float32)[26:]
     last = a[STEPS] - 1
     x = carray(elements(a[X], sample), a[X_STEP] * last + a[NEURONS])
     s = carray(elements(a[S], sample), a[S_STEP] * last + a[NEURONS])

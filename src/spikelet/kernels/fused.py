@@ -45,7 +45,17 @@ class Backend(Protocol):
 
 def run(layer: Layer, backend: Backend, x: Tensor, num_steps: int | None, beta: Number, v_threshold: Number) -> Tensor:
     """Spikes [T, N, ...] of ``x`` [T, N, ...], or of ``x`` [N, ...] held for ``num_steps``."""
-    return _Fused.apply(x, beta, v_threshold, num_steps, layer, backend)
+    learned = any(isinstance(n, Tensor) and n.requires_grad for n in (x, beta, v_threshold))
+    if learned and torch.is_grad_enabled():
+        return _Fused.apply(x, beta, v_threshold, num_steps, layer, backend)
+    return _forward(layer, backend, _dense(x, num_steps is not None), num_steps, beta, v_threshold)
+
+
+def _forward(layer: Layer, backend: Backend, x: Tensor, num_steps: int | None, beta: Number, v_threshold: Number):
+    spikes = _like(x, num_steps)
+    if x.numel():
+        backend.forward(layer, beta, v_threshold, _steps(x, num_steps), spikes)
+    return spikes
 
 
 class _Fused(torch.autograd.Function):
@@ -56,10 +66,7 @@ class _Fused(torch.autograd.Function):
         numbers = [number for number in (beta, v_threshold) if isinstance(number, Tensor)]
         ctx.save_for_backward(x, *numbers)
         ctx.numbers = tuple(None if isinstance(number, Tensor) else number for number in (beta, v_threshold))
-        spikes = _like(x, num_steps)
-        if x.numel():
-            backend.forward(layer, beta, v_threshold, _steps(x, num_steps), spikes)
-        return spikes
+        return _forward(layer, backend, x, num_steps, beta, v_threshold)
 
     @staticmethod
     @once_differentiable
@@ -86,6 +93,8 @@ def _steps(x: Tensor, num_steps: int | None) -> Steps:
 
 def _dense(x: Tensor, held: bool) -> Tensor:
     """``x`` itself where each of its steps fills one stretch of memory, else a copy."""
+    if x.is_contiguous():
+        return x
     shape, stride = (x.shape, x.stride()) if held else (x.shape[1:], x.stride()[1:])
     return x if _fills_memory(shape, stride) else x.contiguous()
 
@@ -101,6 +110,8 @@ def _fills_memory(shape: tuple[int, ...], stride: tuple[int, ...]) -> bool:
 
 def _like(x: Tensor, num_steps: int | None) -> Tensor:
     """Fresh memory for T steps, each with the layout of a step of ``x``."""
+    if num_steps is None and x.is_contiguous():
+        return torch.empty_like(x)
     shape, stride = (x.shape, x.stride()) if num_steps is not None else (x.shape[1:], x.stride()[1:])
     size = num_steps if num_steps is not None else x.shape[0]
     strides = (shape.numel(), *stride)

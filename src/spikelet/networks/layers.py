@@ -1,11 +1,15 @@
 """Weighted layers and residual blocks: what the notation's tokens become."""
 
+import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
+from spikelet.kernels.pool import max_pool
 from spikelet.neurons import Neuron
 
 Shape = tuple[int, int, int]
 Op = nn.Conv2d | nn.Linear
+PART = 2**19  # currents that stand in memory before they are pooled: 2 MB
 
 
 class Block(nn.Module):
@@ -53,8 +57,42 @@ class SpikingBlock(nn.Module):
         )
 
     def _current(self, x: Tensor) -> Tensor:
+        pictures = self._pictures_per_part(x)
+        if pictures >= len(x):
+            return self._pooled(x)
+        with parametrize.cached():  # weights are quantized once
+            return torch.cat([self._pooled(part) for part in x.split(pictures)])
+
+    def _pooled(self, x: Tensor) -> Tensor:
         x = self.op(x.flatten(1) if isinstance(self.op, nn.Linear) else x)
         return self.pool(x if self.norm is None else self.norm(x))
+
+    def _pictures_per_part(self, x: Tensor) -> int:
+        """How many pictures become pooled currents at a time.
+
+        Of a convolution before a ``CurrentPool`` nothing is kept for the backward, so neither its output nor the
+        gradient of that need ever stand whole in memory. A batch norm has to see all of them.
+        """
+        light = self.norm is None and len(self.pool) and isinstance(self.pool[0], CurrentPool) and x.is_cpu
+        if not light or not isinstance(self.op, nn.Conv2d):
+            return len(x)
+        height, width = (
+            (size + 2 * int(pad) - kernel) // stride + 1
+            for size, pad, kernel, stride in zip(
+                x.shape[2:], self.op.padding, self.op.kernel_size, self.op.stride, strict=True
+            )
+        )
+        return max(1, PART // (self.op.out_channels * height * width))
+
+
+class CurrentPool(nn.MaxPool2d):
+    """Max pooling of currents, window and stride ``kernel_size``; it keeps one byte per output for the backward."""
+
+    def __init__(self, kernel_size: int) -> None:
+        super().__init__(kernel_size)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return max_pool(input, int(self.kernel_size))  # type: ignore[arg-type]
 
 
 class Residual(nn.Module):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from spikelet.errors import SpikeletError
-from spikelet.networks.layers import Block, Op, Residual, Shape, SpikingBlock, batch_norm
+from spikelet.networks.layers import Block, CurrentPool, Op, Residual, Shape, SpikingBlock, batch_norm
 from spikelet.networks.network import Network
 from spikelet.networks.settings import NetworkSettings
 from spikelet.networks.snn import SNN
@@ -123,7 +123,7 @@ def _pool_currents(layers: nn.Sequential, token: str, pooling: nn.MaxPool2d | nn
     _shrink(token, pooling, cursor)
     if not len(layers) or not isinstance(layers[-1], SpikingBlock):
         raise SpikeletError(f"model.notation: {token} must follow a weighted layer, whose currents it pools")
-    layers[-1].pool.append(pooling)
+    layers[-1].pool.append(CurrentPool(pooling.kernel_size) if isinstance(pooling, nn.MaxPool2d) else pooling)  # type: ignore[arg-type]
 
 
 def _weighted(token: str, settings: NetworkSettings, cursor: _Cursor, last: bool = False) -> Block | SpikingBlock:

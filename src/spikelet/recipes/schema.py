@@ -60,14 +60,16 @@ class ConvertSettings:
 
 @dataclass
 class EvaluateSettings:
-    """How the converted network is judged, on the whole test set.
+    """How the network is judged.
 
+    split         "test", whole; or another that the data set has, such as "val", or N-MNIST's "other-6789"
     num_steps     time steps T
     samples       of a spiking network: how many test samples get an animation and a raster
     input_noise   every pixel is multiplied by 1 + input_noise * (U - 1/2), once per image
     settle_steps  steps after which every neuron must hold the count of the closed form
     """
 
+    split: str = "test"
     num_steps: int = 8
     settle_steps: int = 64
     batch_size: int = 200

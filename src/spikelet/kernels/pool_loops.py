@@ -1,0 +1,238 @@
+"""The compiled passes of max pooling: rows of windows, a vector of channels at a time.
+
+Memory is channels_last: a pixel's channels lie side by side. Where their number is no multiple of the lanes, the last
+vector overlaps the one before it and writes the same once more. Arguments come as the address of an int64 array, whose
+fields are named below; the type of that pointer says what x and out hold: float32, or the bits of bfloat16.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import carray, types
+from numba.core.errors import RequireLiteralValue
+from numba.extending import models, register_model
+
+from spikelet.kernels.cpu_loops import F32, I32, compiled, elements, intrinsic, pointer, take, untyped
+
+NEXT, ROWS, SIZE, CHANNELS, HEIGHT, WIDTH, WINDOW, X, OUT, INDEX = range(10)
+FIELDS = 10
+
+
+class Vector(types.Type):
+    """``lanes`` numbers of type ``dtype`` in one register; a mask, where that is boolean."""
+
+    def __init__(self, dtype: types.Type, lanes: int) -> None:
+        super().__init__(name=f"Vector({dtype}, {lanes})")
+        self.dtype, self.lanes = dtype, lanes
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, kind: Vector) -> None:
+        element = ir.IntType(1) if kind.dtype == types.boolean else manager.lookup(kind.dtype).get_value_type()
+        super().__init__(manager, kind, ir.VectorType(element, kind.lanes))
+
+
+# ---------------------------------------------------------------- vectors
+
+
+@intrinsic
+def load(typingctx, array, start, lanes):
+    """The ``lanes`` elements (a constant) from array[start] on."""
+    if not isinstance(lanes, types.IntegerLiteral):
+        raise RequireLiteralValue("lanes")
+
+    def generate(context, builder, signature, arguments):
+        place = _place(context, builder, signature.args[0], arguments, lanes.literal_value)
+        return builder.load(place, align=array.dtype.bitwidth // 8)
+
+    return Vector(array.dtype, lanes.literal_value)(array, types.intp, lanes), generate
+
+
+@intrinsic
+def store(typingctx, array, start, vector):
+    """array[start], array[start + 1] ... = vector."""
+
+    def generate(context, builder, signature, arguments):
+        place = _place(context, builder, signature.args[0], arguments, vector.lanes)
+        builder.store(arguments[2], place, align=array.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, vector), generate
+
+
+def _place(context, builder, array, arguments, lanes):
+    """The address of the vector that starts at element ``arguments[1]`` of the array ``arguments[0]``."""
+    element = context.get_data_type(array.dtype)
+    data = context.make_array(array)(context, builder, arguments[0]).data
+    address = builder.gep(data, [arguments[1]], source_etype=element)
+    return builder.bitcast(address, ir.PointerType(ir.VectorType(element, lanes)))
+
+
+@intrinsic
+def all_of(typingctx, number, lanes):
+    """A vector of ``lanes`` (a constant) uint8, all of them ``number``."""
+    if not isinstance(lanes, types.IntegerLiteral):
+        raise RequireLiteralValue("lanes")
+    kind = Vector(types.uint8, lanes.literal_value)
+
+    def generate(context, builder, signature, arguments):
+        vector = ir.VectorType(ir.IntType(8), kind.lanes)
+        none = ir.Constant(vector, ir.Undefined)
+        single = builder.insert_element(none, builder.trunc(arguments[0], ir.IntType(8)), I32(0))
+        return builder.shuffle_vector(single, none, ir.Constant(ir.VectorType(I32, kind.lanes), [0] * kind.lanes))
+
+    return kind(types.intp, lanes), generate
+
+
+@intrinsic
+def beats(typingctx, value, best):
+    """Where value > best, or is not a number: torch hands those on."""
+
+    def generate(context, builder, signature, arguments):
+        new, old = (_real(builder, argument, value) for argument in arguments)
+        return builder.or_(builder.fcmp_ordered(">", new, old), builder.fcmp_unordered("uno", new, new))
+
+    return Vector(types.boolean, value.lanes)(value, best), generate
+
+
+def _real(builder, bits, kind):
+    if kind.dtype == types.float32:
+        return bits
+    wide = ir.VectorType(I32, kind.lanes)
+    shifted = builder.shl(builder.zext(bits, wide), ir.Constant(wide, [16] * kind.lanes))
+    return builder.bitcast(shifted, ir.VectorType(F32, kind.lanes))
+
+
+@intrinsic
+def equals(typingctx, left, right):
+    """Where two vectors of whole numbers are the same."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.icmp_unsigned("==", *arguments)
+
+    return Vector(types.boolean, left.lanes)(left, right), generate
+
+
+@intrinsic
+def choose(typingctx, mask, yes, no):
+    """``yes`` where the mask is set, else ``no``."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.select(*arguments)
+
+    return yes(mask, yes, no), generate
+
+
+@intrinsic
+def none_of(typingctx, vector):
+    """A vector like this one, of zeros."""
+
+    def generate(context, builder, signature, arguments):
+        return ir.Constant(context.get_value_type(vector), None)
+
+    return vector(vector), generate
+
+
+# ---------------------------------------------------------------- passes
+
+
+def entries(lanes: int, version: int) -> dict[str, Callable[[Any], None]]:
+    """The passes for vectors of ``lanes`` <= channels, by name, still to be compiled. ``version``: as in cpu_passes."""
+    forward_row, backward_row = _forward_row(lanes), _backward_row(lanes)
+
+    def forward(sample):
+        if version >= 0:
+            a, x, out, index = _arguments(sample)
+            start = take(a) * a[SIZE]
+            while start < a[ROWS]:
+                for row in range(start, min(start + a[SIZE], a[ROWS])):
+                    forward_row(a, row, x, out, index)
+                start = take(a) * a[SIZE]
+
+    def backward(sample):
+        if version >= 0:
+            a, x, out, index = _arguments(sample)
+            start = take(a) * a[SIZE]
+            while start < a[ROWS]:
+                for row in range(start, min(start + a[SIZE], a[ROWS])):
+                    backward_row(a, row, x, out, index)
+                    _clear_rest(a, row, x)
+                start = take(a) * a[SIZE]
+
+    return {f.__name__: f for f in (forward, backward)}
+
+
+@compiled
+def _arguments(sample):
+    """(fields, x or its gradient, output or its gradient, index); the last three flat."""
+    a = carray(untyped(sample), FIELDS, np.int64)
+    pixels = a[ROWS] // (a[HEIGHT] // a[WINDOW]) * a[HEIGHT] * a[WIDTH]
+    windows = a[ROWS] * (a[WIDTH] // a[WINDOW])
+    x = carray(elements(a[X], sample), pixels * a[CHANNELS])
+    out = carray(elements(a[OUT], sample), windows * a[CHANNELS])
+    return a, x, out, carray(pointer(a[INDEX]), windows * a[CHANNELS], np.uint8)
+
+
+@compiled
+def _first(a, row):
+    """Where in x the first pixel of the windows of output row ``row`` lies."""
+    high = a[HEIGHT] // a[WINDOW]
+    return (row // high * a[HEIGHT] + row % high * a[WINDOW]) * a[WIDTH] * a[CHANNELS]
+
+
+def _forward_row(lanes: int) -> Callable[..., None]:
+    @compiled
+    def forward_row(a, row, x, out, index):
+        """out = the largest of each window, index = which one that was, counted row by row; unless a[INDEX] is 0."""
+        channels, window, wide = a[CHANNELS], a[WINDOW], a[WIDTH] // a[WINDOW]
+        keep, line = a[INDEX] != 0, a[WIDTH] * channels
+        first = _first(a, row)
+        for column in range(wide):
+            for block in range(0, channels, lanes):
+                shift = min(block, channels - lanes)
+                at = first + column * window * channels + shift
+                best, which = load(x, at, lanes), all_of(0, lanes)
+                for k in range(1, window * window):
+                    value = load(x, at + k // window * line + k % window * channels, lanes)
+                    better = beats(value, best)
+                    best, which = choose(better, value, best), choose(better, all_of(k, lanes), which)
+                to = (row * wide + column) * channels + shift
+                store(out, to, best)
+                if keep:
+                    store(index, to, which)
+
+    return forward_row
+
+
+def _backward_row(lanes: int) -> Callable[..., None]:
+    @compiled
+    def backward_row(a, row, x, out, index):
+        """x = out at the pixel of each window that index names, 0 at the others."""
+        channels, window, wide = a[CHANNELS], a[WINDOW], a[WIDTH] // a[WINDOW]
+        line, first = a[WIDTH] * channels, _first(a, row)
+        for column in range(wide):
+            for block in range(0, channels, lanes):
+                shift = min(block, channels - lanes)
+                at = first + column * window * channels + shift
+                given = (row * wide + column) * channels + shift
+                grad, which = load(out, given, lanes), load(index, given, lanes)
+                for k in range(window * window):
+                    chosen = choose(equals(which, all_of(k, lanes)), grad, none_of(grad))
+                    store(x, at + k // window * line + k % window * channels, chosen)
+
+    return backward_row
+
+
+@compiled
+def _clear_rest(a, row, x):
+    """x = 0 in the columns right of this row's windows, and in the rows below the last windows of a picture."""
+    window, line = a[WINDOW], a[WIDTH] * a[CHANNELS]
+    used = a[WIDTH] // window * window * a[CHANNELS]
+    first, high = _first(a, row), a[HEIGHT] // window
+    for i in range(window):
+        x[first + i * line + used : first + (i + 1) * line] = 0
+    if row % high == high - 1:
+        x[first + window * line : first + (window + a[HEIGHT] % window) * line] = 0
