@@ -27,6 +27,8 @@ PUBLISHED_D = {
 }
 
 
+FLAGSHIPS = ("mnist-lenet-light", "mnist-lenet-k0")  # the first is the one in the box
+
 HOW_CHOSEN = """
 How the settings were chosen: learning rate and operation cost of `mnist-lenet-k0` on the last 5,000 training images in
 short runs; then three settings were trained on all 60,000 (one of them a fine-tuning of another) and each was read on
@@ -69,24 +71,27 @@ def read_all() -> dict[str, Report]:
 
 def keep(runs: list[str]) -> None:
     for run in runs:
-        report = read_report(run)
-        (DOCS / "reports" / f"{Path(run).name}.json").write_text(json.dumps(report, indent=1) + "\n")
+        report, folder = read_report(run), Path(run).resolve()
+        whose = f"{folder.parents[1].name}," if folder.parent.name == "evaluate" else ""
+        (DOCS / "reports" / f"{whose}{folder.name}.json").write_text(json.dumps(report, indent=1) + "\n")
 
 
-def page(reports: dict[str, Report]) -> str:
+def page(everything: dict[str, Report]) -> str:
+    reports = {name: report for name, report in everything.items() if "agreement" in report}
     text = "# Results\n\nMade by `python benchmarks/results.py` from the files in `docs/reports`: do not edit.\n\n"
     text += (
         "Per image, on the whole test set. T is the step after which the accuracy changes no more; SOP counts every\n"
     )
     text += "spike times its true fan-out, zero weights included; energy is arithmetic only (docs/conventions.md).\n\n"
     text += "## MNIST, 10,000 test images\n\n" + HEADER
-    flagship = {n: r for n, r in reports.items() if n.startswith("mnist-lenet-k0")}
+    flagship = {n: reports[n] for n in FLAGSHIPS if n in reports}
     text += "".join(row(f"LeNet-E, all integer (`{name}`)", report) for name, report in flagship.items())
     for k in (0, 1, 2):
         name = f"mnist-lenet-d-k{k}"
         if name in reports:
             text += row(f"LeNet-D, k = {k}, float weights (`{name}`)", reports[name]) + published_row(k)
     text += HOW_CHOSEN + agreements(reports) + costs(reports) + engine()
+    text += trained_directly(everything) + training_speed() + neuron_speed()
     digits = {n: r for n, r in reports.items() if r["recipe"] == "digits-demo"}
     if digits:
         text += "\n## Digits, 360 test images\n\n" + HEADER + "".join(row(f"`{n}`", r) for n, r in digits.items())
@@ -112,7 +117,7 @@ def costs(reports: dict[str, Report]) -> str:
     published = [("work D, k = 0", PUBLISHED_D[0][4], PUBLISHED_D[0][0])]
     plots.plot_trade_off([*runs.values()], DOCS / "figures" / "trade_off.png", labels, published, legend="cost")
     text = "\n### What operations cost\n\n"
-    text += "The same network, three epochs each (too few: 0.03 is out of line), five weights of the loss term:\n\n"
+    text += "The same network, trained without a price (`lenet-1`), then three more epochs with one; five prices:\n\n"
     text += HEADER + "".join(row(f"weight {weight:g}", report) for weight, report in runs.items())
     return text + "\n![accuracy against synaptic operations](figures/trade_off.png)\n"
 
@@ -133,12 +138,98 @@ def engine() -> str:
     return text
 
 
+def trained_directly(reports: dict[str, Report]) -> str:
+    """The spiking networks that were trained through time; the seeds of one experiment share a row."""
+    groups: dict[str, list[Report]] = {}
+    for name, report in reports.items():
+        if "agreement" not in report:
+            groups.setdefault(re.sub(r"-s\d+(?=,|$)", "", name), []).append(report)
+    if not groups:
+        return ""
+    text = "\n## Spiking networks trained directly\n\nPer sample; where there are seeds, the mean, and accuracy "
+    text += "from lowest "
+    text += "to highest. A subset of N-MNIST: not comparable with numbers on all of it.\n\n"
+    text += table_head("run", "seeds", "test samples", "accuracy", "T", "spikes", "firing rate", "SOP", "energy")
+    for name, group in groups.items():
+        text += direct_row(name, group)
+    return text + per_class(reports)
+
+
+def direct_row(name: str, group: list[Report]) -> str:
+    def mean(*keys: str) -> float:
+        values = []
+        for report in group:
+            value: Any = report
+            for key in keys:
+                value = value[key]
+            values.append(float(value))
+        return sum(values) / len(values)
+
+    accuracies = sorted(100 * report["accuracy"] for report in group)
+    spread = f" ({accuracies[0]:.2f} to {accuracies[-1]:.2f})" if len(group) > 1 else ""
+    return (
+        f"| `{name}` | {len(group)} | {group[0]['num_samples']:,} | {100 * mean('accuracy'):.2f} %{spread} "
+        f"| {group[0]['num_steps']} | {mean('spikes_per_sample', 'total'):,.0f} | {100 * mean('firing_rate'):.1f} % "
+        f"| {mean('synaptic_operations_per_sample', 'total') / 1e6:.2f} M "
+        f"| {mean('energy_per_sample_joule', 'snn') * 1e6:.2f} µJ |\n"
+    )
+
+
+def per_class(reports: dict[str, Report]) -> str:
+    others = {name: report for name, report in reports.items() if name.endswith(",split=other-6789")}
+    if not others:
+        return ""
+    text = "\nThe first-1000 networks on 8,000 more recordings of the digits 6 to 9, of which they saw none, by "
+    text += "digit (%):\n\n"
+    text += table_head("run", "6", "7", "8", "9")
+    for name, report in others.items():
+        classes = report["accuracy_per_class"][6:10]
+        text += f"| `{name.split(',')[0]}` | " + " | ".join(f"{100 * value:.1f}" for value in classes) + " |\n"
+    return text
+
+
+def training_speed() -> str:
+    path = DOCS / "reports" / "benchmarks" / "training.json"
+    if not path.exists():
+        return ""
+    facts = json.loads(path.read_text())
+    text = f"\n## Speed of training\n\n`python benchmarks/training.py`: {facts['notation']}, frames [{facts['steps']}, "
+    text += f"{facts['batch']}, 2, 34, 34], {facts['threads']} threads; {facts['processor']}; allocator "
+    text += f"{facts['allocator']}.\n\n"
+    text += table_head("contender", "training step", "inference", "peak memory")
+    for name, f in facts["figures"].items():
+        text += f"| {name} | {1e3 * f['step']:.1f} ms | {1e3 * f['inference']:.1f} ms | {f['memory_mib']:.0f} MiB |\n"
+    ratios = ", ".join(f"{kind.removesuffix('_mib')} {ratio:.2f} x" for kind, ratio in facts["ratios"].items())
+    return text + f"\nThe better peer takes, compared with the best of spikelet: {ratios}.\n"
+
+
+def neuron_speed() -> str:
+    path = DOCS / "reports" / "benchmarks" / "neurons.json"
+    if not path.exists():
+        return ""
+    facts = json.loads(path.read_text())
+    text = f"\n## Speed of a LIF layer\n\n`python benchmarks/neurons.py`: {facts['threads']} threads; "
+    text += f"{facts['processor']}; "
+    text += f"allocator {facts['allocator']}; median of {facts['rounds']} interleaved rounds.\n"
+    for result in facts["results"]:
+        share = result["share_of_copy_speed"]
+        text += f"\nCurrents {result['shape']}: the forward has {100 * share['fresh']:.0f} % of the speed of a "
+        text += "copy into fresh "
+        text += f"memory, {100 * share['reused']:.0f} % of one into reused memory.\n\n"
+        text += table_head("contender", "forward", "forward + backward")
+        for name, forward in result["forward"].items():
+            both = result["forward + backward"].get(name)
+            text += f"| {name} | {1e3 * forward['seconds']:.2f} ms "
+            text += f"| {1e3 * both['seconds']:.2f} ms |\n" if both else "| |\n"
+    return text
+
+
 def figures(reports: dict[str, Report]) -> None:
     lenets = {
         f"LeNet-D, k = {k}": reports[f"mnist-lenet-d-k{k}"] for k in (0, 1, 2) if f"mnist-lenet-d-k{k}" in reports
     }
-    if "mnist-lenet-k0" in reports:
-        lenets = {"LeNet-E, integer": reports["mnist-lenet-k0"], **lenets}
+    if FLAGSHIPS[0] in reports:
+        lenets = {"LeNet-E, integer": reports[FLAGSHIPS[0]], **lenets}
     kinds = {"accuracy": plots.plot_accuracy, "spikes": plots.plot_spikes, "operations": plots.plot_operations}
     if lenets:
         for name, plot in kinds.items():
@@ -146,7 +237,7 @@ def figures(reports: dict[str, Report]) -> None:
 
 
 def readme_table(reports: dict[str, Report]) -> None:
-    names = [n for n in ("mnist-lenet-k0", "mnist-lenet-d-k0", "mnist-lenet-d-k1", "mnist-lenet-d-k2") if n in reports]
+    names = [n for n in (FLAGSHIPS[0], "mnist-lenet-d-k0", "mnist-lenet-d-k1", "mnist-lenet-d-k2") if n in reports]
     table = HEADER + "".join(row(f"`{n}`", reports[n]) for n in names)
     text = README.read_text()
     new = re.sub(

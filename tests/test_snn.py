@@ -59,7 +59,7 @@ def test_a_run_counts_what_really_happened() -> None:
         assert run.positive[row].tolist() == train.flatten(1).sum(1).tolist()
         assert run.neurons[row] == train[0, 0].numel()
     first, second, *_ = snn.blocks().values()
-    assert run.input_operations.tolist() == synaptic_operations(first.op, x).sum(1).tolist()
+    assert run.input_operations[0].tolist() == synaptic_operations(first.op, x).sum(1).tolist()
     assert run.synaptic_operations[0].tolist() == synaptic_operations(second.op, spikes["4C3"]).sum(1).tolist()
     assert not run.synaptic_operations[-1].any()
     with torch.no_grad(), measure_operations(snn) as meter:

@@ -94,8 +94,8 @@ def _per_class(answered: Tensor) -> list[float | None]:
 
 
 def _entered(run: Record) -> list[np.ndarray]:
-    """Events of the input's frames and the operations they cause, where the input was frames."""
-    return [] if run.input_events is None or run.input_operations is None else [run.input_events, run.input_operations]
+    """Events of the input's frames, and the operations they cause, all and effective, where the input was frames."""
+    return [] if run.input_events is None or run.input_operations is None else [run.input_events, *run.input_operations]
 
 
 def evaluate_ann(network: Network, loader: Loader, energy: EnergyTable = HOROWITZ_45NM) -> dict[str, Any]:
@@ -176,7 +176,7 @@ def _activity(run: Record, total: list[np.ndarray], samples: int) -> dict[str, A
         "sparsity": metrics.activation_sparsity(spikes, neurons, steps),
         "synaptic_operations_per_sample": {
             "total": float(per_step.sum()),
-            "effective": float(effective.sum()),
+            "effective": float(effective.sum() + (entered[2].sum() if entered else 0)),
             "per_layer": by_layer,
             "per_step": per_step.tolist(),
         },

@@ -18,6 +18,7 @@ from spikelet.recipes.schema import Config, DataSettings
 RUNS = Path("runs")
 CONFIG, CHECKPOINT, NETWORK, REPORT = "config.yaml", "checkpoints/last.ckpt", "network.safetensors", "report.json"
 OUTPUTS = (CONFIG, "metrics.csv", NETWORK, REPORT, "checkpoints", "figures", "logs", "evaluate")
+RANKS = ("RANK", "SLURM_PROCID", "NODE_RANK", "GROUP_RANK", "LOCAL_RANK")  # torchrun's, Slurm's, Lightning's
 Say = Callable[[str], None]
 
 
@@ -27,6 +28,7 @@ def train(config: Config, run_dir: Path, say: Say = print) -> dict[str, Any]:
     Everything that can be refused is refused before the first file is written or an old one is removed.
     """
     doctor.prepare(config.num_threads)
+    build.check(config)
     train_loader = build.loader(config, config.data.train_split, shuffle=True)
     val_loader = build.loader(config, "val") if config.data.train_split == "train" else None
     test_loader = build.loader(config, config.evaluate.split)
@@ -40,7 +42,7 @@ def train(config: Config, run_dir: Path, say: Say = print) -> dict[str, Any]:
     from spikelet.training import fit
 
     say = say if _is_first_process() else _nothing
-    say(f"training {config.model.notation} on {len(train_loader.dataset)} images of {config.data.name}")  # type: ignore[arg-type]
+    say(f"training {config.model.notation} on {len(train_loader.dataset)} samples of {config.data.name}")  # type: ignore[arg-type]
     fit(
         network,
         train_loader,
@@ -91,7 +93,6 @@ def publish(config: Config, network: Any, run_dir: Path, test_loader: Any, say: 
     if config.model.neuron is not None:
         say(f"evaluating {config.model.num_steps} steps on {len(test_loader.dataset)} test samples")
         report = evaluate(network, test_loader, **_how(config))
-        draw_samples(network, test_loader, config.evaluate.samples, run_dir / "figures")
     elif config.model.k is None:
         report = evaluate_ann(network, test_loader)
     else:
@@ -106,6 +107,8 @@ def publish(config: Config, network: Any, run_dir: Path, test_loader: Any, say: 
         report["agreement"] = agreement
     report = _signed(report, config)
     save_report(report, run_dir / REPORT)
+    if config.model.neuron is not None and config.evaluate.samples:
+        draw_samples(network, test_loader, config.evaluate.samples, run_dir / "figures")
     return report
 
 
@@ -118,12 +121,12 @@ def draw_samples(network: Any, loader: Any, number: int, folder: Path) -> None:
     x = x[:number] if x.dim() == 4 else x[:, :number]
     with record_spikes(network) as layers:
         out = answers(network, x)
+    classes = loader.dataset.classes
     for i, label in enumerate(labels[:number].tolist()):
-        movie, still = (folder / f"{kind}_{i}_target{label}" for kind in ("spike_bar", "raster"))
+        movie, still = (folder / f"{kind}_{i}_target{classes[label]}" for kind in ("spike_bar", "raster"))
         trains = {name: train[:, i].flatten(1).float() for name, train in layers.items()}
         plots.raster(trains, still.with_suffix(".png"))
         if network.settings.readout == "spikes":
-            classes = loader.dataset.classes
             plots.spike_bar_animation(out[:, i].float(), label, movie.with_suffix(".gif"), classes=classes)
 
 
@@ -270,7 +273,8 @@ def load(name: str | Path) -> IntegerNetwork:
         target = find(str(name), argument="name")
         file = (target.folder or Path()) / NETWORK
         if not file.is_file():
-            raise SpikeletError(f"name: {name} has no integer network; make one with 'spikelet convert {name}'")
+            hint = "" if target.config.model.neuron else f"; make one with 'spikelet convert {name}'"
+            raise SpikeletError(f"name: {name} has no integer network{hint}")
     return IntegerNetwork.load(file)
 
 
@@ -338,8 +342,7 @@ def evaluate(
     from spikelet.evaluate import evaluate_ann, save_report
 
     config = target.config
-    if any(word.startswith("num_steps=") for word in changed):
-        config.model.num_steps = config.evaluate.num_steps
+    steps = config.evaluate.num_steps if any(word.startswith("num_steps=") for word in changed) else None
     doctor.prepare(config.num_threads)
     loader = build.loader(config, config.evaluate.split)
     network = target.network()
@@ -347,7 +350,7 @@ def evaluate(
     if target.folder is not None:
         output = output or (target.folder / "evaluate" / ",".join(changed) if changed else target.folder)
     if network is not None and config.model.neuron is not None:
-        report = measure(network, loader, **_how(config))
+        report = measure(network, loader, **(_how(config) | ({"num_steps": steps} if steps else {})))
     elif network is not None and config.model.k is None:
         report = evaluate_ann(network, loader)
     else:
@@ -398,7 +401,8 @@ def _nothing(words: str) -> None:
 
 
 def _is_first_process() -> bool:
-    return int(os.environ.get("LOCAL_RANK", "0")) == 0
+    """Whether nobody else writes: of all processes on all machines, whoever started them."""
+    return all(int(os.environ.get(name, "0")) == 0 for name in RANKS)
 
 
 def shown(path: Path) -> str:

@@ -106,7 +106,7 @@ class Record:
     effective_operations  int64 [L, T], the same, non-zero weights only
     counts                int8 [N, C, H, W] per layer, the final counts (None without ``counts``)
     input_events          int64 [T], what the input's frames hold (None where the input is an image, or not recorded)
-    input_operations      int64 [T], those events times true fan-out
+    input_operations      int64 [2, T], those events times true fan-out, and the same, non-zero weights only
     """
 
     logits: np.ndarray

@@ -1,15 +1,12 @@
 """Weighted layers and residual blocks: what the notation's tokens become."""
 
-import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
-from spikelet.kernels.pool import max_pool
+from spikelet.kernels.pool import Conv, conv_max_pool, max_pool
 from spikelet.neurons import Neuron
 
 Shape = tuple[int, int, int]
 Op = nn.Conv2d | nn.Linear
-PART = 2**19  # currents that stand in memory before they are pooled: 2 MB
 
 
 class Block(nn.Module):
@@ -57,32 +54,11 @@ class SpikingBlock(nn.Module):
         )
 
     def _current(self, x: Tensor) -> Tensor:
-        pictures = self._pictures_per_part(x)
-        if pictures >= len(x):
-            return self._pooled(x)
-        with parametrize.cached():  # weights are quantized once
-            return torch.cat([self._pooled(part) for part in x.split(pictures)])
-
-    def _pooled(self, x: Tensor) -> Tensor:
-        x = self.op(x.flatten(1) if isinstance(self.op, nn.Linear) else x)
+        op, first = self.op, self.pool[0] if len(self.pool) else None
+        if self.norm is None and isinstance(op, nn.Conv2d) and isinstance(first, CurrentPool):
+            return self.pool[1:](first.of_convolution(op, x))
+        x = op(x.flatten(1) if isinstance(op, nn.Linear) else x)
         return self.pool(x if self.norm is None else self.norm(x))
-
-    def _pictures_per_part(self, x: Tensor) -> int:
-        """How many pictures become pooled currents at a time.
-
-        Of a convolution before a ``CurrentPool`` nothing is kept for the backward, so neither its output nor the
-        gradient of that need ever stand whole in memory. A batch norm has to see all of them.
-        """
-        light = self.norm is None and len(self.pool) and isinstance(self.pool[0], CurrentPool) and x.is_cpu
-        if not light or not isinstance(self.op, nn.Conv2d):
-            return len(x)
-        height, width = (
-            (size + 2 * int(pad) - kernel) // stride + 1
-            for size, pad, kernel, stride in zip(
-                x.shape[2:], self.op.padding, self.op.kernel_size, self.op.stride, strict=True
-            )
-        )
-        return max(1, PART // (self.op.out_channels * height * width))
 
 
 class CurrentPool(nn.MaxPool2d):
@@ -90,9 +66,15 @@ class CurrentPool(nn.MaxPool2d):
 
     def __init__(self, kernel_size: int) -> None:
         super().__init__(kernel_size)
+        self.size = kernel_size
 
     def forward(self, input: Tensor) -> Tensor:
-        return max_pool(input, int(self.kernel_size))  # type: ignore[arg-type]
+        return max_pool(input, self.size)
+
+    def of_convolution(self, op: nn.Conv2d, x: Tensor) -> Tensor:
+        """``self(op(x))``, without op's output ever standing whole in memory."""
+        conv = Conv(op.stride, op.padding, op.dilation, op.groups)  # type: ignore[arg-type]
+        return conv_max_pool(x, op.weight, op.bias, conv, self.size)
 
 
 class Residual(nn.Module):

@@ -53,6 +53,8 @@ def build(settings: NetworkSettings | str, input_shape: Shape) -> Network | SNN:
     _name(layers, tokens[-1], _weighted(tokens[-1], settings, cursor, last=True))
     kind = Network if settings.neuron is None else SNN
     network = kind(layers, settings, tuple(input_shape))  # type: ignore[arg-type]
+    if isinstance(network, SNN) and all(block.neuron is None for block in network.blocks().values()):
+        raise SpikeletError(f"model.readout: current leaves {settings.notation!r} without a neuron; expected spikes")
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
@@ -156,7 +158,7 @@ def _neuron(settings: NetworkSettings) -> Neuron:
         number(settings.beta, settings.learn_beta),
         number(settings.v_threshold, settings.learn_threshold),
     )
-    surrogate = SURROGATES[settings.surrogate](settings.slope)
+    surrogate = SURROGATES[settings.surrogate](*([] if settings.slope is None else [settings.slope]))
     v_reset = 0.0 if settings.reset == "zero" else None
     return LIF(beta, v_threshold, v_reset, surrogate, delay_reset=settings.reset == "subtract_next")
 

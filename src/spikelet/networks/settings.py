@@ -33,7 +33,7 @@ class NetworkSettings:
     beta, v_threshold   decay per step and threshold; learned, one number per layer, with ``learn_beta``,
                   ``learn_threshold``
     reset         "subtract" the threshold, "subtract_next" (in the next step, snnTorch's) or "zero"
-    surrogate     the gradient's shape, and ``slope`` its parameter
+    surrogate     the gradient's shape, and ``slope`` its parameter (alpha or width); None: the one it usually has
     norm          "batch" or "none" (then layers have a bias)
     readout       logits of a step: "spikes" of neurons on the last layer, or its "current"
     """
@@ -55,7 +55,7 @@ class NetworkSettings:
     learn_threshold: bool = False
     reset: str = "subtract"
     surrogate: str = "fast_sigmoid"
-    slope: float = 25.0
+    slope: float | None = None
     norm: str = "batch"
     readout: str = "spikes"
 
@@ -79,9 +79,12 @@ class NetworkSettings:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise SpikeletError(f"model.{name}: expected {low} to {high}, got {value}")
-        for name in ("pixel_scale", "v_threshold", "slope"):
+        for name in ("pixel_scale", "v_threshold"):
             if not getattr(self, name) > 0:
                 raise SpikeletError(f"model.{name}: expected a positive number, got {getattr(self, name)}")
+        if self.slope is not None and (not self.slope > 0 or self.surrogate == "straight_through"):
+            expected = "null: it has none" if self.surrogate == "straight_through" else "a positive number"
+            raise SpikeletError(f"model.slope: of {self.surrogate}, expected {expected}, got {self.slope}")
         if self.num_steps < 1:
             raise SpikeletError(f"model.num_steps: expected at least 1, got {self.num_steps}")
         if not 0 <= self.beta <= 1:

@@ -31,11 +31,18 @@ class SNN(nn.Module):
             held = x.contiguous(memory_format=torch.channels_last) / self.settings.pixel_scale
             x = first(held, num_steps or self.settings.num_steps)
         else:
+            x = self._first(x, num_steps)
             frames = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
             x = first(frames.unflatten(0, x.shape[:2]))
         for layer in rest:
             x = layer(x)
         return x
+
+    def _first(self, frames: Tensor, num_steps: int | None) -> Tensor:
+        """The first ``num_steps`` frames of a recording."""
+        if num_steps is not None and not 1 <= num_steps <= len(frames):
+            raise SpikeletError(f"num_steps: expected 1 to {len(frames)}, the number of frames, got {num_steps}")
+        return frames[:num_steps]
 
     def _checked(self, x: Tensor) -> Tensor:
         if x.dim() not in (4, 5) or tuple(x.shape[-3:]) != self.input_shape or not x.numel():
@@ -84,7 +91,7 @@ class _Tally:
 
     def watch(self, x: Tensor, num_steps: int | None) -> Tensor:
         if x.dim() == 5:
-            self.events = x.flatten(1).sum(1, dtype=torch.float64).long().numpy()
+            self.events = _numpy(x[:num_steps].flatten(1).sum(1, dtype=torch.float64))
         hooks = [block.register_forward_hook(self._hook(name)) for name, block in self.blocks.items()]
         try:
             return self.network(x, num_steps)
@@ -98,7 +105,7 @@ class _Tally:
                 tables = (kind(block.op, block.input_shape) for kind in (fanout, effective_fanout))
                 self.operations.append(tuple(_operations(inputs[0], table) for table in tables))  # type: ignore[arg-type]
             if block.neuron is not None:
-                self.spikes[name] = output.flatten(1).sum(1, dtype=torch.float64).long().numpy()
+                self.spikes[name] = _numpy(output.flatten(1).sum(1, dtype=torch.float64))
                 self.neurons[name] = output[0, 0].numel()
 
         return hook
@@ -107,7 +114,7 @@ class _Tally:
         names = tuple(self.spikes)
         if not names:
             return Record(logits, names, np.zeros(0, np.int64))
-        entering = self.operations.pop(0)[0] if self.events is not None else None
+        entering = np.stack(self.operations.pop(0)) if self.events is not None else None
         silent = np.zeros(len(logits), np.int64)  # the last layer's spikes are the logits: they go nowhere
         full, nonzero = (np.stack([*(pair[i] for pair in self.operations), silent][: len(names)]) for i in (0, 1))
         positive = np.stack([*self.spikes.values()])
@@ -119,4 +126,8 @@ class _Tally:
 
 def _operations(x: Tensor, table: Tensor) -> np.ndarray:
     """Per step: spikes [T, N, ...] times how many synapses each site reaches, ``table`` [...]."""
-    return (x.sum(1).flatten(1).double() @ table.flatten().double()).round().long().numpy()
+    return _numpy(x.sum(1).flatten(1).double() @ table.flatten().to(x.device, torch.float64))
+
+
+def _numpy(counts: Tensor) -> np.ndarray:
+    return counts.round().long().cpu().numpy()

@@ -15,6 +15,9 @@ from spikelet.errors import SpikeletError
 from spikelet.networks import SNN, Network
 from spikelet.recipes.schema import Config, DataSettings
 
+EVENT_KEYS = ("protocol", "frames", "frame_us", "denoise_us", "rotate", "shift")
+IMAGE_KEYS = ("augment", "eval_transform")
+
 
 def choose(argument: str, name: str, members: dict[str, Any]) -> Any:
     """``members[name]``, or a SpikeletError that names the argument and what is allowed.
@@ -34,7 +37,19 @@ def data_root(settings: DataSettings) -> Path:
     return Path(settings.root).expanduser() if settings.root is not None else datasets.default_root()
 
 
-def dataset(config: Config, split: str) -> BatchSet:
+def check(config: Config) -> None:
+    """Raise SpikeletError, naming the key, for settings of the data that do not go together."""
+    data, events = config.data, issubclass(choose("data.name", config.data.name, datasets.DATASETS), EventSet)
+    if events and config.model.neuron is None:
+        raise SpikeletError(f"model.neuron: {data.name} holds recordings, which need a spiking network; set it to lif")
+    for key in IMAGE_KEYS if events else EVENT_KEYS:
+        given, default = getattr(data, key), getattr(DataSettings(), key)
+        if given != default:
+            what = "recordings" if events else "images"
+            raise SpikeletError(f"data.{key}: {data.name} holds {what}; expected {default}, got {given}")
+
+
+def dataset(config: Config, split: str, training: bool = False) -> BatchSet:
     """One split of the data set; its images are as the network sees them, except for augmentation; events are frames.
 
     Raises DataError where files are missing or damaged.
@@ -45,22 +60,22 @@ def dataset(config: Config, split: str) -> BatchSet:
     how: dict[str, Any] = {"download": settings.download, "verify": settings.verify}
     if issubclass(kind, EventSet):
         recordings = kind(data_root(settings), split, subset, settings.protocol, **how)
-        return _frames(config, recordings, split)
+        return _frames(config, recordings, training)
     input_shape(settings)
     images = kind(data_root(settings), split, subset, **how)
-    if split in ("val", "test") or transforms.AUGMENTS[settings.augment].size is None:
+    if not training or transforms.AUGMENTS[settings.augment].size is None:
         images.images = transforms.EVAL_TRANSFORMS[settings.eval_transform](images.images)
     return images
 
 
-def _frames(config: Config, recordings: EventSet, split: str) -> FrameSet:
+def _frames(config: Config, recordings: EventSet, training: bool) -> FrameSet:
     from spikelet.events import Frames, Jitter
 
     settings = config.data
     if settings.denoise_us:
         recordings = recordings.denoised(settings.denoise_us)
     frames = Frames(config.model.num_steps, settings.frames, settings.frame_us)  # type: ignore[arg-type]
-    moved = split.startswith("train") and (settings.rotate or settings.shift)
+    moved = training and (settings.rotate or settings.shift)
     return FrameSet(recordings, frames, Jitter(settings.rotate, settings.shift) if moved else None, config.seed)
 
 
@@ -86,10 +101,12 @@ def input_shape(settings: DataSettings) -> tuple[int, int, int]:
 
 
 def loader(config: Config, split: str, shuffle: bool = False) -> DataLoader:
-    """Batches of one split: of ``train.batch_size`` where they are shuffled, else of ``evaluate.batch_size``."""
+    """Batches of one split; shuffled ones are for training, and of ``train.batch_size``, not of ``evaluate``."""
     size = config.train.batch_size if shuffle else config.evaluate.batch_size
     workers = config.data.num_workers if shuffle else 0
-    return datasets.loader(dataset(config, split), size, shuffle=shuffle, seed=config.seed, num_workers=workers)
+    return datasets.loader(
+        dataset(config, split, training=shuffle), size, shuffle=shuffle, seed=config.seed, num_workers=workers
+    )
 
 
 def network(config: Config) -> Network | SNN:
@@ -105,4 +122,7 @@ def check_classes(network: Network | SNN, loader: DataLoader) -> None:
     *_, readout = network.blocks().values()
     outputs, classes = readout.op.weight.shape[0], loader.dataset.classes  # type: ignore[attr-defined]
     if outputs != len(classes):
-        raise SpikeletError(f"model.notation: the last layer has {outputs} outputs, the data {len(classes)} classes")
+        raise SpikeletError(
+            f"model.notation: the last layer has {outputs} outputs, the data {len(classes)} classes; end it in "
+            f"FC{len(classes)}"
+        )

@@ -113,6 +113,8 @@ class Config:
             raise SpikeletError(f"exp_id: expected letters, digits and ._,=+- (a folder's name), got {self.exp_id!r}")
         if self.data.train_split not in ("train", "train+val"):
             raise SpikeletError(f"data.train_split: expected train or train+val, got {self.data.train_split!r}")
+        if self.data.frames not in ("time", "count"):
+            raise SpikeletError(f"data.frames: expected time or count, got {self.data.frames!r}")
         for name, value in (
             ("data.subset", self.data.subset),
             ("evaluate.num_steps", self.evaluate.num_steps),

@@ -1,7 +1,7 @@
 """The Lightning module: loss, optimizer, augmentation. Importing this imports Lightning."""
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from typing import Any
 
@@ -17,13 +17,9 @@ Augment = Callable[[Tensor, torch.Generator], Tensor]
 RATES_EVERY = 10  # batches: firing rates are looked at now and then, because looking costs time
 
 
-def _mean(logits: Tensor) -> Tensor:
-    """Over time, where there is time: [N, C]."""
-    return logits.mean(0) if logits.dim() == 3 else logits
-
-
 def _accuracy(logits: Tensor, labels: Tensor) -> Tensor:
-    return (_mean(logits.float()).argmax(1) == labels).float().mean()
+    total = logits.float().sum(0) if logits.dim() == 3 else logits
+    return (total.argmax(1) == labels).float().mean()
 
 
 def distillation_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -40,7 +36,7 @@ def distillation_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Te
 
 
 class Classifier(lightning.LightningModule):
-    """Cross entropy of the logits, distillation from a teacher where there is one, and the cost of the operations.
+    """The loss of the labels, distillation from a teacher where there is one, and the cost of the operations.
 
     The teacher answers the same augmented images; it is no part of what is trained or saved. Every random number comes
     from (seed, epoch, batch, process), so a resumed run repeats an uninterrupted one.
@@ -59,7 +55,6 @@ class Classifier(lightning.LightningModule):
         self.network, self.settings, self.augment = network, settings, augment
         self.seed, self.epoch_steps = seed, epoch_steps
         self.meter = OperationMeter(network) if settings.operation_cost else None
-        self.over_time = over_time(settings)
         self._teacher = [teacher] if teacher is not None else []  # a list: no submodule
         described = {"network": asdict(network.settings), "input_shape": list(network.input_shape)}
         self.save_hyperparameters(described)
@@ -70,11 +65,11 @@ class Classifier(lightning.LightningModule):
             drawn = ((self.seed * 10_007 + self.current_epoch) * 1_000_003 + index) * 1_009 + self.global_rank
             generator = torch.Generator(images.device).manual_seed(drawn)
             images = self.augment(images, generator)
-        with ExitStack() as watched:
-            if isinstance(self.network, SNN) and index % RATES_EVERY == 0:
-                rates = watched.enter_context(record_spikes(self.network, firing_rate))
-                watched.callback(lambda: self._log_rates(rates, len(labels)))
+        with self._rates(index) as rates:
             logits, cost = self._forward(images, len(labels))
+        if rates:
+            self._log({f"rate/{name}": rate for name, rate in rates.items()}, len(labels), prog_bar=False)
+            self._log({"firing_rate": torch.stack([*rates.values()]).mean()}, len(labels))
         loss = self._loss(logits.float(), labels, images)
         self._log({"train_loss": loss, "train_accuracy": _accuracy(logits, labels)}, len(labels))
         if self.meter is not None:
@@ -88,16 +83,22 @@ class Classifier(lightning.LightningModule):
 
     def _loss(self, logits: Tensor, labels: Tensor, images: Tensor) -> Tensor:
         settings = self.settings
-        loss = self._cross_entropy(logits, labels, settings.label_smoothing)
+        loss = self._of_labels(logits, labels, settings.label_smoothing)
         for teacher in self._teacher:
-            told = _mean(answers(teacher, images)).float()
-            loss = torch.lerp(loss, distillation_loss(_mean(logits), told, settings.temperature), settings.distillation)
+            told, ours = self._answer(answers(teacher, images)), self._answer(logits)
+            loss = torch.lerp(loss, distillation_loss(ours, told, settings.temperature), settings.distillation)
         return loss
 
-    def _cross_entropy(self, logits: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
-        """The loss of one answer [N, C], or of one per step [T, N, C]."""
+    def _answer(self, logits: Tensor) -> Tensor:
+        """One answer [N, C] of each sample: over time, the sum where the loss is about it, else the mean."""
         if logits.dim() == 3:
-            return self.over_time(logits, labels)
+            logits = logits.sum(0) if self.settings.loss == "ce_sum" else logits.mean(0)
+        return logits.float()
+
+    def _of_labels(self, logits: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
+        """Cross entropy of one answer [N, C], or the loss that the settings name of one per step [T, N, C]."""
+        if logits.dim() == 3:
+            return over_time(self.settings, label_smoothing)(logits, labels)
         return functional.cross_entropy(logits, labels, label_smoothing=label_smoothing)
 
     def _forward(self, images: Tensor, num: int) -> tuple[Tensor, Tensor]:
@@ -111,16 +112,18 @@ class Classifier(lightning.LightningModule):
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
         images, labels = batch
         logits = self.network(images)
-        loss = self._cross_entropy(logits.float(), labels, label_smoothing=0.0)
+        loss = self._of_labels(logits.float(), labels, label_smoothing=0.0)
         self._log({"val_loss": loss, "val_accuracy": _accuracy(logits, labels)}, len(labels))
 
     def _log(self, values: dict[str, Tensor], batch_size: int, prog_bar: bool = True) -> None:
         shown = {name: value.detach() for name, value in values.items()}
         self.log_dict(shown, prog_bar=prog_bar, on_step=False, on_epoch=True, batch_size=batch_size, sync_dist=True)
 
-    def _log_rates(self, rates: dict[str, Tensor], batch_size: int) -> None:
-        self._log({f"rate/{name}": rate for name, rate in rates.items()}, batch_size, prog_bar=False)
-        self._log({"firing_rate": torch.stack([*rates.values()]).mean()}, batch_size)
+    def _rates(self, index: int) -> AbstractContextManager[dict[str, Tensor]]:
+        """What collects firing rates, where it is time to look at them."""
+        if isinstance(self.network, SNN) and index % RATES_EVERY == 0:
+            return record_spikes(self.network, firing_rate)
+        return nullcontext({})
 
     def configure_optimizers(self):
         settings = self.settings

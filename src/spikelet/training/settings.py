@@ -50,7 +50,7 @@ class TrainSettings:
         for name in ("num_epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise SpikeletError(f"train.{name}: expected at least 1, got {getattr(self, name)}")
-        over_time(self)
+        over_time(self, self.label_smoothing)
         for name in ("lr", "temperature"):
             if not getattr(self, name) > 0:
                 raise SpikeletError(f"train.{name}: expected a positive number, got {getattr(self, name)}")
@@ -79,8 +79,7 @@ class TrainSettings:
         return (1 + math.cos(math.pi * min((progress - warm) / (1 - warm), 1.0))) / 2
 
 
-def over_time(settings: TrainSettings) -> Loss:
-    """The loss of outputs [T, N, C] that the settings name, smoothed where the loss knows of label smoothing."""
-    smoothed = settings.label_smoothing and settings.loss != "mse_rate"
-    smoothing = {"label_smoothing": settings.label_smoothing} if smoothed else {}
+def over_time(settings: TrainSettings, label_smoothing: float) -> Loss:
+    """The loss of outputs [T, N, C] that the settings name; one that knows no label smoothing refuses it."""
+    smoothing = {"label_smoothing": label_smoothing} if label_smoothing else {}
     return loss(settings.loss, **(smoothing | settings.loss_settings))
