@@ -11,6 +11,7 @@ same weights and frames must give the peers' spikes and loss curve. Peers need `
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import json
 import os
@@ -94,17 +95,23 @@ def race(runs: dict[str, Trainer], given: argparse.Namespace) -> dict[str, dict[
 
 def memory(name: str, given: argparse.Namespace) -> float:
     """MiB by which the peak grows when training starts, in a process of its own."""
-    words = [sys.executable, __file__, "--memory-of", name, "--steps", str(given.steps), "--batch", str(given.batch)]
+    words = [sys.executable, __file__, "--memory-of", name]
+    words += [f"--{key}={getattr(given, key)}" for key in ("steps", "batch", "threads")]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     return float(done.stdout)
 
 
 def own_memory(name: str, given: argparse.Namespace) -> float:
-    """Everything is loaded, compiled and warm on one sample first: what follows is the batch's."""
+    """Everything is loaded, compiled and warm on one sample first: what follows is the batch's.
+
+    Memory that loading left free goes back to the system before, or the batch could hide in it.
+    """
     trainer = CONTENDERS[name](2, 34)
     frames, labels = data(given)
     trainer.step(frames[:, :1].contiguous(), labels[:1])
     gc.collect()
+    if doctor.has_glibc():
+        ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     before = _status("VmRSS")
     for _ in range(3):

@@ -67,15 +67,18 @@ class Conv(NamedTuple):
 def conv_max_pool(x: Tensor, weight: Tensor, bias: Tensor | None, conv: Conv, size: int) -> Tensor:
     """``max_pool`` of the convolution of ``x`` [M, C, H, W] with ``weight`` [D, C // groups, h, w], part by part.
 
-    Equal to ``max_pool(functional.conv2d(x, weight, bias, *conv), size)``, but for the order in which the gradients of
-    weight and bias are summed over the pictures.
+    ``x`` may have any layout and, where it needs no gradient, any dtype: a part of it at a time becomes what the
+    convolution wants, so no copy is kept. Equal to ``max_pool(functional.conv2d(x, weight, bias, *conv), size)``, but
+    for the order in which the gradients of weight and bias are summed over the pictures.
     """
     if torch.is_autocast_enabled(x.device.type):
         dtype = torch.get_autocast_dtype(x.device.type)
-        x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
-    if not _fits(x, 1) or not 1 <= size <= LARGEST or min(_convolved(x, weight, conv)[2:]) < size:
-        return max_pool(functional.conv2d(x, weight, bias, *conv), size)
-    return _ConvMaxPool.apply(x.contiguous(memory_format=torch.channels_last), weight, bias, conv, size)
+        weight, bias = weight.to(dtype), None if bias is None else bias.to(dtype)
+    x = x.to(weight.dtype) if x.requires_grad else x
+    fits = weight.device.type == "cpu" and weight.dtype in ELEMENTS and 1 <= size <= LARGEST and x.numel() > 0
+    if not fits or min(_convolved(x, weight, conv)[2:]) < size:
+        return max_pool(functional.conv2d(_plain(x, weight), weight, bias, *conv), size)
+    return _ConvMaxPool.apply(x, weight, bias, conv, size)
 
 
 class _ConvMaxPool(torch.autograd.Function):
@@ -83,35 +86,42 @@ class _ConvMaxPool(torch.autograd.Function):
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None, conv: Conv, size: int) -> Tensor:
         ctx.conv, ctx.size, ctx.biased = conv, size, bias is not None
         whole = _convolved(x, weight, conv)
-        out = _empty(_pooled(whole, size), x.dtype)
+        out = _empty(_pooled(whole, size), weight.dtype)
         index = _empty(out.shape, torch.uint8) if any(ctx.needs_input_grad) else None
         ctx.save_for_backward(x, weight, index)
         for part in _parts(whole):
-            y = functional.conv2d(x[part], weight, bias, *conv).contiguous(memory_format=torch.channels_last)
-            _start("forward", y, out[part], None if index is None else index[part], size)
+            y = functional.conv2d(_plain(x[part], weight), weight, bias, *conv)
+            _start("forward", _plain(y, weight), out[part], None if index is None else index[part], size)
+            del y  # before the next one is there
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):
         x, weight, index = ctx.saved_tensors
-        grad, wanted = grad.contiguous(memory_format=torch.channels_last), ctx.needs_input_grad[:3]
-        of_x = torch.empty_like(x) if wanted[0] else None
+        grad, wanted = grad.contiguous(memory_format=torch.channels_last), [*ctx.needs_input_grad[:3]]
+        of_x = _empty(x.shape, grad.dtype) if wanted[0] else None
         sums: list[Tensor | None] = [None, None]
-        whole, rest = _convolved(x, weight, ctx.conv), ([weight.shape[0]] if ctx.biased else None, *ctx.conv[:3])
+        whole, biases = _convolved(x, weight, ctx.conv), [weight.shape[0]] if ctx.biased else None
+        settings = biases, *ctx.conv[:3], False, [0, 0], ctx.conv.groups, wanted
+        memory = _empty((next(_parts(whole)).stop, *whole[1:]), grad.dtype)
         for part in _parts(whole):
-            y = _empty((part.stop - part.start, *whole[1:]), x.dtype)
+            y = memory[: part.stop - part.start]
             _start("backward", y, grad[part], index[part], ctx.size)
-            found = torch.ops.aten.convolution_backward(
-                y, x[part], weight, *rest, False, [0, 0], ctx.conv.groups, [bool(w) for w in wanted]
-            )
+            found = torch.ops.aten.convolution_backward(y, _plain(x[part], weight), weight, *settings)
             if of_x is not None:
                 of_x[part] = found[0]
             for i, new in enumerate(found[1:]):
                 if new is not None:
                     total = sums[i]
                     sums[i] = new.float() if total is None else total.add_(new)
-        return of_x, *(None if total is None else total.to(x.dtype) for total in sums), None, None
+            del found, new
+        return of_x, *(None if total is None else total.to(grad.dtype) for total in sums), None, None
+
+
+def _plain(x: Tensor, weight: Tensor) -> Tensor:
+    """``x`` as a convolution with ``weight`` wants it."""
+    return x.to(weight.dtype).contiguous(memory_format=torch.channels_last)
 
 
 def _convolved(x: Tensor, weight: Tensor, conv: Conv) -> tuple[int, ...]:

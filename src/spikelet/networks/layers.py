@@ -53,11 +53,19 @@ class SpikingBlock(nn.Module):
             current.expand(num_steps, *current.shape) if self.neuron is None else self.neuron.hold(current, num_steps)
         )
 
+    @property
+    def by_parts(self) -> bool:
+        """Whether a few pictures at a time become pooled currents; x may then have any dtype and layout.
+
+        A batch norm has to see all pictures before the first one is pooled.
+        """
+        pooled = len(self.pool) > 0 and isinstance(self.pool[0], CurrentPool)
+        return self.norm is None and isinstance(self.op, nn.Conv2d) and pooled
+
     def _current(self, x: Tensor) -> Tensor:
-        op, first = self.op, self.pool[0] if len(self.pool) else None
-        if self.norm is None and isinstance(op, nn.Conv2d) and isinstance(first, CurrentPool):
-            return self.pool[1:](first.of_convolution(op, x))
-        x = op(x.flatten(1) if isinstance(op, nn.Linear) else x)
+        if self.by_parts:
+            return self.pool[1:](self.pool[0].of_convolution(self.op, x))  # type: ignore[operator]
+        x = self.op(x.flatten(1) if isinstance(self.op, nn.Linear) else x)
         return self.pool(x if self.norm is None else self.norm(x))
 
 

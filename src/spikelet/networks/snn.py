@@ -26,14 +26,13 @@ class SNN(nn.Module):
 
     def forward(self, x: Tensor, num_steps: int | None = None) -> Tensor:
         first, *rest = self.layers
-        x = self._checked(x)
+        self._check(x)
         if x.dim() == 4:
-            held = x.contiguous(memory_format=torch.channels_last) / self.settings.pixel_scale
+            held = self._plain(x) / self.settings.pixel_scale
             x = first(held, num_steps or self.settings.num_steps)
         else:
             x = self._first(x, num_steps)
-            frames = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-            x = first(frames.unflatten(0, x.shape[:2]))
+            x = first(x if first.by_parts else self._plain(x.flatten(0, 1)).unflatten(0, x.shape[:2]))
         for layer in rest:
             x = layer(x)
         return x
@@ -44,11 +43,14 @@ class SNN(nn.Module):
             raise SpikeletError(f"num_steps: expected 1 to {len(frames)}, the number of frames, got {num_steps}")
         return frames[:num_steps]
 
-    def _checked(self, x: Tensor) -> Tensor:
+    def _plain(self, x: Tensor) -> Tensor:
+        """``x`` as a convolution wants it."""
+        return x.to(next(self.parameters()).dtype).contiguous(memory_format=torch.channels_last)
+
+    def _check(self, x: Tensor) -> None:
         if x.dim() not in (4, 5) or tuple(x.shape[-3:]) != self.input_shape or not x.numel():
             shape = ", ".join(map(str, self.input_shape))
             raise SpikeletError(f"x: expected images [N, {shape}] or frames [T, N, {shape}], got {[*x.shape]}")
-        return x.to(next(self.parameters()).dtype)
 
     def blocks(self) -> dict[str, SpikingBlock]:
         """The weighted layers by name, in order."""
