@@ -27,7 +27,7 @@ def strokes() -> np.ndarray:
     images[1, 0, 4:7, 6:20] = images[1, 0, 6:24, 15:18] = 255
     y, x = np.ogrid[:28, :28]
     from_centre = np.hypot((y - 14) / 9, (x - 14) / 7)
-    images[2, 0] = 255 * ((0.65 < from_centre) & (from_centre < 1))
+    images[2, 0] = 255 * ((from_centre > 0.65) & (from_centre < 1))
     return images
 
 
