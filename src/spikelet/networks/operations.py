@@ -15,6 +15,7 @@ from spikelet.networks.snn import SNN
 class OperationMeter:
     """Adds up the synaptic operations of a forward pass: activation counts times true fan-out, differentiable.
 
+    >>> from spikelet.networks import build
     >>> network = build("4C3-P2-FC10", (1, 8, 8))
     >>> with measure_operations(network) as meter:
     ...     _ = network(torch.rand(2, 1, 8, 8) * 255)
