@@ -147,7 +147,7 @@ def test_training_and_judged_images_have_one_size(fake_root: Path) -> None:
     common = {"name": "cifar10", "root": str(fake_root), "verify": False, "eval_transform": "center24"}
     cropping, plain = schema.DataSettings(**common, augment="crop24_color"), schema.DataSettings(**common)
     assert build.input_shape(cropping) == build.input_shape(plain) == (3, 24, 24)
-    assert build.dataset(schema.Config(data=cropping), "train").images.shape[2:] == (
+    assert build.dataset(schema.Config(data=cropping), "train", training=True).images.shape[2:] == (
         32,
         32,
     )  # the crop is random, made at every batch
