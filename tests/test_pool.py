@@ -8,8 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from spikelet.kernels import pool
-from spikelet.kernels.pool import Conv, conv_max_pool, max_pool
-from spikelet.networks import NetworkSettings, build
+from spikelet.kernels.pool import max_pool
 
 LAYOUTS = {
     "channels_last": lambda x: x.contiguous(memory_format=torch.channels_last),
@@ -106,95 +105,3 @@ def test_what_torch_refuses_or_takes_is_torch_s(x) -> None:
 
 def test_an_empty_batch() -> None:
     assert max_pool(torch.zeros(0, 3, 4, 4), 2).shape == (0, 3, 2, 2)
-
-
-def convolved(kind: str, x: Tensor, weight: Tensor, bias: Tensor | None, conv: Conv, size: int) -> list[Tensor]:
-    """Output and the gradients of what has one; x is made of small whole numbers, so that sums are exact."""
-    leaves = [leaf.detach().requires_grad_() for leaf in (x, weight, bias) if leaf is not None]
-    arguments = (*leaves, *([None] if bias is None else []), conv)
-    if kind == "by parts":
-        out = conv_max_pool(*arguments, size)
-    else:
-        out = functional.max_pool2d(functional.conv2d(*arguments[:3], *conv), size)
-    sums = (torch.arange(out.numel()).view(out.shape) % 3).to(out.dtype)
-    return [out.detach(), *torch.autograd.grad(out, leaves, sums)]
-
-
-@settings(max_examples=80, deadline=None)
-@given(
-    pictures=st.integers(1, 7),
-    channels=st.sampled_from([(1, 1), (2, 12), (4, 20), (3, 16)]),
-    conv=st.builds(
-        lambda stride, pad, dilation: Conv((stride, stride), (pad, pad), (dilation, dilation), 1),
-        st.integers(1, 2),
-        st.integers(0, 2),
-        st.integers(1, 2),
-    ),
-    size=st.sampled_from([1, 2, 3, 16]),
-    layout=st.sampled_from(sorted(LAYOUTS)),
-    dtype=st.sampled_from([torch.float32, torch.float64]),
-    biased=st.booleans(),
-    seed=st.integers(0, 2**31),
-)
-def test_convolution_by_parts_equals_torch(pictures, channels, conv, size, layout, dtype, biased, seed) -> None:
-    generator = torch.Generator().manual_seed(seed)
-
-    def whole(*shape: int) -> Tensor:
-        return torch.randint(-3, 4, shape, generator=generator).to(dtype)
-
-    side = 2 * size + 5 if size < 16 else 37
-    x, weight = LAYOUTS[layout](whole(pictures, channels[0], side, side)), whole(channels[1], channels[0], 3, 3)
-    arguments = (x, weight, whole(channels[1]) if biased else None, conv, size)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pool, "PART", 1000)
-        found = convolved("by parts", *arguments)
-    for one, other in zip(found, convolved("whole", *arguments), strict=True):
-        assert one.dtype == other.dtype and torch.equal(one, other)
-
-
-def test_convolution_by_parts_keeps_no_copy_of_its_input() -> None:
-    x = torch.randint(0, 4, (9, 2, 12, 12), dtype=torch.uint8)
-    weight, conv = torch.randn(12, 2, 5, 5, requires_grad=True), Conv((1, 1), (0, 0), (1, 1), 1)
-    saved: list[Tensor] = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
-        out = conv_max_pool(x, weight, None, conv, 2)
-    assert {t.data_ptr() for t in saved if t.dtype == torch.uint8} >= {x.data_ptr()}
-    assert sum(t.nbytes for t in saved) == x.nbytes + weight.nbytes + out.numel()
-    assert torch.equal(out, functional.max_pool2d(functional.conv2d(x.float(), weight), 2))
-
-
-def test_convolution_by_parts_under_autocast() -> None:
-    x, weight = torch.rand(4, 2, 12, 12, requires_grad=True), torch.randn(12, 2, 5, 5, requires_grad=True)
-    with torch.autocast("cpu", torch.bfloat16):
-        out = conv_max_pool(x, weight, None, Conv((1, 1), (0, 0), (1, 1), 1), 2)
-        expected = functional.max_pool2d(functional.conv2d(x, weight), 2)
-    assert out.dtype == torch.bfloat16 and torch.equal(out, expected)
-    for one, other in zip(
-        torch.autograd.grad(out.sum(), [x, weight]), torch.autograd.grad(expected.sum(), [x, weight]), strict=True
-    ):
-        assert one.dtype == torch.float32
-        torch.testing.assert_close(one, other, rtol=2**-6, atol=2**-6)
-
-
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64])
-@pytest.mark.parametrize("notation", ["6C3-MP2-FC10", "6C3-AP2-FC10", "FC10"])
-def test_frames_of_any_dtype_and_layout_give_the_same(notation, dtype) -> None:
-    network = build(NetworkSettings(notation, neuron="lif", norm="none", weights="float"), (2, 8, 8))
-    frames = torch.randint(0, 3, (4, 3, 2, 8, 8))
-    expected = network(frames.float())
-    assert torch.equal(network(frames.to(dtype)), expected)
-    assert torch.equal(network(frames.transpose(0, 1).contiguous().transpose(0, 1).to(dtype)), expected)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_spiking_network_pools_with_it(dtype) -> None:
-    settings = NetworkSettings("12C5-MP2-6C3-MP2-FC10", neuron="lif", norm="none", weights="float")
-    network = build(settings, (2, 20, 20)).to(dtype)
-    frames = torch.randn(4, 3, 2, 20, 20, dtype=dtype)
-    x = frames.flatten(0, 1)
-    for name, block in network.blocks().items():
-        if "C" in name and not name.startswith("FC"):
-            x = block.neuron(functional.max_pool2d(block.op(x), 2).unflatten(0, (4, 3))).flatten(0, 1)
-    last = network.blocks()["FC10"]
-    expected = last.neuron(last.op(x.flatten(1)).unflatten(0, (4, 3)))
-    assert torch.equal(network(frames), expected)

@@ -2,7 +2,8 @@
 
 from torch import Tensor, nn
 
-from spikelet.kernels.pool import Conv, conv_max_pool, max_pool
+from spikelet.kernels.conv import Conv, conv_max_pool
+from spikelet.kernels.pool import max_pool
 from spikelet.neurons import Neuron
 
 Shape = tuple[int, int, int]
@@ -53,20 +54,18 @@ class SpikingBlock(nn.Module):
             current.expand(num_steps, *current.shape) if self.neuron is None else self.neuron.hold(current, num_steps)
         )
 
-    @property
-    def by_parts(self) -> bool:
-        """Whether a few pictures at a time become pooled currents; x may then have any dtype and layout.
-
-        A batch norm has to see all pictures before the first one is pooled.
-        """
-        pooled = len(self.pool) > 0 and isinstance(self.pool[0], CurrentPool)
-        return self.norm is None and isinstance(self.op, nn.Conv2d) and pooled
-
     def _current(self, x: Tensor) -> Tensor:
-        if self.by_parts:
-            return self.pool[1:](self.pool[0].of_convolution(self.op, x))  # type: ignore[operator]
-        x = self.op(x.flatten(1) if isinstance(self.op, nn.Linear) else x)
-        return self.pool(x if self.norm is None else self.norm(x))
+        """``x`` may have any layout and, where it needs no gradient, any dtype."""
+        op, pool = self.op, self.pool
+        if isinstance(op, nn.Linear):
+            return pool(self._normed(op(x.flatten(1).to(next(op.parameters()).dtype))))
+        conv = Conv(op.stride, op.padding, op.dilation, op.groups)  # type: ignore[arg-type]
+        if self.norm is None and len(pool) > 0 and isinstance(pool[0], CurrentPool):
+            return pool[1:](conv_max_pool(x, op.weight, op.bias, conv, pool[0].size))
+        return pool(self._normed(conv_max_pool(x, op.weight, op.bias, conv, size=1)))
+
+    def _normed(self, x: Tensor) -> Tensor:
+        return x if self.norm is None else self.norm(x)
 
 
 class CurrentPool(nn.MaxPool2d):
@@ -78,11 +77,6 @@ class CurrentPool(nn.MaxPool2d):
 
     def forward(self, input: Tensor) -> Tensor:
         return max_pool(input, self.size)
-
-    def of_convolution(self, op: nn.Conv2d, x: Tensor) -> Tensor:
-        """``self(op(x))``, without op's output ever standing whole in memory."""
-        conv = Conv(op.stride, op.padding, op.dilation, op.groups)  # type: ignore[arg-type]
-        return conv_max_pool(x, op.weight, op.bias, conv, self.size)
 
 
 class Residual(nn.Module):

@@ -28,11 +28,10 @@ class SNN(nn.Module):
         first, *rest = self.layers
         self._check(x)
         if x.dim() == 4:
-            held = self._plain(x) / self.settings.pixel_scale
-            x = first(held, num_steps or self.settings.num_steps)
+            pixels = x.to(next(self.parameters()).dtype) / self.settings.pixel_scale
+            x = first(pixels, num_steps or self.settings.num_steps)
         else:
-            x = self._first(x, num_steps)
-            x = first(x if first.by_parts else self._plain(x.flatten(0, 1)).unflatten(0, x.shape[:2]))
+            x = first(self._first(x, num_steps))
         for layer in rest:
             x = layer(x)
         return x
@@ -42,10 +41,6 @@ class SNN(nn.Module):
         if num_steps is not None and not 1 <= num_steps <= len(frames):
             raise SpikeletError(f"num_steps: expected 1 to {len(frames)}, the number of frames, got {num_steps}")
         return frames[:num_steps]
-
-    def _plain(self, x: Tensor) -> Tensor:
-        """``x`` as a convolution wants it."""
-        return x.to(next(self.parameters()).dtype).contiguous(memory_format=torch.channels_last)
 
     def _check(self, x: Tensor) -> None:
         if x.dim() not in (4, 5) or tuple(x.shape[-3:]) != self.input_shape or not x.numel():

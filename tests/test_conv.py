@@ -1,0 +1,180 @@
+"""Convolution and pooling event by event, against torch's: the same values and gradients."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional
+
+from spikelet.kernels import conv
+from spikelet.kernels.conv import Conv, conv_max_pool
+from spikelet.networks import NetworkSettings, build
+
+PLAIN = Conv((1, 1), (0, 0), (1, 1), 1)
+LAYOUTS = {
+    "channels_last": lambda x: x.contiguous(memory_format=torch.channels_last),
+    "contiguous": lambda x: x.contiguous(),
+    "sliced": lambda x: torch.cat([x, x], 3)[..., : x.shape[3]],
+    "held": lambda x: x[:1].expand_as(x),
+}
+
+
+def torch_s(x: Tensor, weight: Tensor, bias: Tensor | None, conv: Conv, size: int) -> Tensor:
+    return functional.max_pool2d(functional.conv2d(x, weight, bias, *conv), size)
+
+
+def passed(operation, x: Tensor, weight: Tensor, bias: Tensor | None, conv: Conv, size: int) -> list[Tensor]:
+    """Output and gradients, for a gradient of the output that tells places apart."""
+    leaves = [leaf.detach().requires_grad_() for leaf in (x, weight, bias) if leaf is not None]
+    out = operation(*leaves, *([None] if bias is None else []), conv, size)
+    weights = (torch.arange(out.numel()).view(out.shape) % 3).to(out.dtype)
+    return [out.detach(), *torch.autograd.grad(out, leaves, weights)]
+
+
+def spikes(*shape: int, share: float, seed: int) -> Tensor:
+    """Small whole numbers, so that sums are exact; ``share`` of them not 0."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(1, 4, shape, generator=generator) * (torch.rand(shape, generator=generator) < share).float()
+
+
+def whole(*shape: int, seed: int) -> Tensor:
+    return torch.randint(-3, 4, shape, generator=torch.Generator().manual_seed(seed)).float()
+
+
+@pytest.fixture
+def by_events(monkeypatch):
+    """Whatever the input, events do the work; the passes that ran are in the list."""
+    ran: list[str] = []
+    compiled = conv._compiled
+    monkeypatch.setattr(conv, "BUSY", 1.0)
+    monkeypatch.setattr(conv, "_compiled", lambda name, *sizes: ran.append(name) or compiled(name, *sizes))
+    return ran
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    pictures=st.integers(1, 20),
+    channels=st.sampled_from([(1, 1), (2, 12), (12, 64), (4, 20), (17, 3)]),
+    kernel=st.sampled_from([(1, 1), (3, 3), (5, 5), (2, 3)]),
+    padding=st.tuples(st.integers(0, 2), st.integers(0, 2)),
+    size=st.integers(1, 3),
+    rest=st.tuples(st.integers(0, 7), st.integers(0, 7)),
+    share=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
+    layout=st.sampled_from(sorted(LAYOUTS)),
+    biased=st.booleans(),
+    seed=st.integers(0, 2**31),
+)
+def test_events_give_what_torch_gives(
+    pictures, channels, kernel, padding, size, rest, share, layout, biased, seed
+) -> None:
+    high, wide = (k + size - 1 + more for k, more in zip(kernel, rest, strict=True))
+    x = LAYOUTS[layout](spikes(pictures, channels[0], high, wide, share=share, seed=seed))
+    weight = whole(channels[1], channels[0], *kernel, seed=seed + 1)
+    bias = whole(channels[1], seed=seed + 2) if biased else None
+    arguments = (x, weight, bias, PLAIN._replace(padding=padding), size)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(conv, "BUSY", 1.0)
+        found = passed(conv_max_pool, *arguments)
+    for one, other in zip(found, passed(torch_s, *arguments), strict=True):
+        assert one.dtype == other.dtype and torch.equal(one, other)
+
+
+def test_neither_batch_nor_threads_change_a_bit(by_events) -> None:
+    x, weight = spikes(40, 12, 15, 15, share=0.2, seed=1), torch.randn(64, 12, 5, 5)
+    before, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            found.append(passed(conv_max_pool, x, weight, None, PLAIN, 2))
+    finally:
+        torch.set_num_threads(before)
+    assert by_events == 3 * ["forward", "backward_input", "backward_weight"]
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+    alone = torch.cat([conv_max_pool(picture[None], weight, None, PLAIN, 2) for picture in x])
+    assert torch.equal(alone, found[0][0])
+
+
+def test_equal_sums_are_equal_bit_for_bit(by_events) -> None:
+    """A pattern and its shifted copy give the same sums, so that pooling finds the ties that there are."""
+    x = torch.zeros(1, 4, 12, 24)
+    x[..., 2:9, 2:9] = x[..., 2:9, 13:20] = spikes(4, 7, 7, share=0.4, seed=1)
+    out = conv_max_pool(x, torch.randn(16, 4, 3, 3), torch.randn(16), PLAIN, 1)
+    assert torch.equal(out[..., :, :9], out[..., :, 11:20])
+
+
+def test_a_busy_input_is_left_to_torch(monkeypatch) -> None:
+    monkeypatch.setattr(conv, "_compiled", None)
+    x, weight = spikes(4, 2, 12, 12, share=0.8, seed=1), whole(12, 2, 5, 5, seed=2)
+    assert torch.equal(conv_max_pool(x, weight, None, PLAIN, 2), torch_s(x, weight, None, PLAIN, 2))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        PLAIN._replace(stride=(2, 2)),
+        PLAIN._replace(dilation=(2, 2)),
+        PLAIN._replace(groups=2),
+        PLAIN._replace(padding=(3, 1)),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_any_convolution_gives_what_torch_gives(settings, dtype) -> None:
+    x = spikes(4, 2, 14, 15, share=0.2, seed=1).to(dtype)
+    weight = whole(12, 2 // settings.groups, 5, 5, seed=2).to(dtype)
+    found, expected = (passed(operation, x, weight, None, settings, 2) for operation in (conv_max_pool, torch_s))
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_what_is_kept_for_the_backward(by_events) -> None:
+    x = (torch.rand(9, 2, 12, 12) < 0.2).to(torch.uint8)
+    weight = torch.randn(12, 2, 5, 5, requires_grad=True)
+    saved: list[Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
+        out = conv_max_pool(x, weight, None, PLAIN, 2)
+    assert {t.data_ptr() for t in saved if t.dtype == torch.uint8} >= {x.data_ptr()}
+    assert sum(t.nbytes for t in saved) == x.nbytes + weight.nbytes + out.numel()
+    torch.testing.assert_close(out, torch_s(x.float(), weight, None, PLAIN, 2))
+
+
+def test_a_gradient_that_nobody_wants_is_not_computed(by_events) -> None:
+    x, weight = spikes(4, 2, 12, 12, share=0.2, seed=1), torch.randn(12, 2, 5, 5, requires_grad=True)
+    conv_max_pool(x, weight, None, PLAIN, 2).sum().backward()
+    assert by_events == ["forward", "backward_weight"]
+
+
+def test_under_autocast_it_is_torch_s() -> None:
+    x, weight = torch.rand(4, 2, 12, 12, requires_grad=True), torch.randn(12, 2, 5, 5, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = conv_max_pool(x, weight, None, PLAIN, 2)
+        expected = torch_s(x, weight, None, PLAIN, 2)
+    assert out.dtype == torch.bfloat16 and torch.equal(out, expected)
+    found, wanted = (torch.autograd.grad(y.sum(), [x, weight]) for y in (out, expected))
+    for one, other in zip(found, wanted, strict=True):
+        assert one.dtype == torch.float32
+        torch.testing.assert_close(one, other, rtol=2**-6, atol=2**-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64])
+@pytest.mark.parametrize("notation", ["6C3-MP2-FC10", "6C3-AP2-FC10", "FC10"])
+def test_frames_of_any_dtype_and_layout_give_the_same(notation, dtype) -> None:
+    network = build(NetworkSettings(notation, neuron="lif", norm="none", weights="float"), (2, 8, 8))
+    frames = torch.randint(0, 3, (4, 3, 2, 8, 8))
+    expected = network(frames.float())
+    assert torch.equal(network(frames.to(dtype)), expected)
+    assert torch.equal(network(frames.transpose(0, 1).contiguous().transpose(0, 1).to(dtype)), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_spiking_network_pools_with_it(dtype) -> None:
+    settings = NetworkSettings("12C5-MP2-6C3-MP2-FC10", neuron="lif", norm="none", weights="float")
+    network = build(settings, (2, 20, 20)).to(dtype)
+    frames = torch.randn(4, 3, 2, 20, 20, dtype=dtype)
+    x = frames.flatten(0, 1)
+    for name, block in network.blocks().items():
+        if "C" in name and not name.startswith("FC"):
+            x = block.neuron(functional.max_pool2d(block.op(x), 2).unflatten(0, (4, 3))).flatten(0, 1)
+    last = network.blocks()["FC10"]
+    expected = last.neuron(last.op(x.flatten(1)).unflatten(0, (4, 3)))
+    assert torch.equal(network(frames), expected)
