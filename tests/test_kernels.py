@@ -16,6 +16,7 @@ from torch import Tensor
 from spikelet import kernels
 from spikelet.kernels import cpu, fused, reference, threads
 from spikelet.kernels.reference import Decay, Reset
+from spikelet.neurons import LIF
 from spikelet.surrogate import SURROGATES, Surrogate, atan
 
 DECAY = Decay(0.92004, 0.77880, 1.5)
@@ -113,6 +114,15 @@ def test_many_blocks_many_steps(spike: Surrogate, value: float | None) -> None:
     assert torch.equal(found, expected)
     (of_x,), (wanted,) = grads(found, [x]), grads(expected, [x])
     assert_close(of_x, wanted, wanted.abs().max())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("neurons", [32, 4 * 4096 + 96, 1000])
+def test_spikes_past_the_caches_are_the_same(neurons: int, dtype: torch.dtype, monkeypatch) -> None:
+    x = currents((5, neurons), dtype, seed=3)
+    expected = LIF(beta=0.9)(x)
+    monkeypatch.setattr(cpu, "STREAM", 0)
+    assert torch.equal(LIF(beta=0.9)(x), expected)
 
 
 def test_the_layout_is_kept_and_nothing_but_the_input_is_saved() -> None:

@@ -22,7 +22,7 @@ import torch
 from numba import cfunc, types
 from torch import Tensor
 
-from spikelet.kernels import cpu_loops, cpu_passes, threads
+from spikelet.kernels import cpu_loops, cpu_passes, threads, vectors
 from spikelet.kernels.cpu_loops import (
     ATAN,
     BOXCAR,
@@ -37,12 +37,13 @@ from spikelet.kernels.fused import Layer, Steps
 from spikelet.kernels.reference import Number, Reset
 from spikelet.surrogate import Surrogate
 
-BLOCK = 2048  # neurons: what a step of them touches stays in the first-level cache
+BLOCK = 4096  # neurons: what a step of them touches stays in the first-level cache
 SMALLEST_BLOCK = 512
 SCRATCH = 2**17  # floats that a block's membranes of all steps may take in the backward: 512 kB
+STREAM = 2**23  # bytes of spikes from which on they go past the caches
 ALONE = 2**15  # neuron steps below which a second thread costs more than it saves
 
-ARGUMENTS = struct.Struct("13q8f")  # as cpu_passes names them
+ARGUMENTS = struct.Struct("14q8f")  # as cpu_passes names them
 
 SLOPES: dict[str, tuple[int, Callable[[Surrogate], tuple[float, float]]]] = {
     "atan": (ATAN, lambda s: (math.pi / 2 * s.scale, s.height)),
@@ -95,9 +96,26 @@ def _start(
     places = x.tensor.data_ptr(), x.stride, given.tensor.data_ptr(), given.stride, out.tensor.data_ptr(), out.stride
     sums_at = 0 if sums is None else sums.ctypes.data
     code = SLOPES[layer.surrogate.name][0]
-    fields = 0, neurons, num_steps, size, *places, _mode(layer.reset), code, sums_at
+    fields = (
+        0,
+        neurons,
+        num_steps,
+        size,
+        *places,
+        _mode(layer.reset),
+        code,
+        sums_at,
+        _streams(given) if name == "forward" else 0,
+    )
     arguments = create_string_buffer(ARGUMENTS.pack(*fields, *_floats(layer, *numbers)))
     threads.run(entry, addressof(arguments), parallel=neurons * num_steps >= ALONE and neurons > size)
+
+
+def _streams(spikes: Steps) -> bool:
+    """Whether spikes had better go past the caches, which they would flood."""
+    lines = (spikes.tensor.data_ptr() % 64, spikes.stride * spikes.tensor.element_size() % 64)
+    neurons = spikes.tensor.numel() // spikes.tensor.shape[0]
+    return spikes.tensor.nbytes >= STREAM and lines == (0, 0) and neurons % 32 == 0
 
 
 def _mode(reset: Reset) -> int:
@@ -125,6 +143,6 @@ def _entry(name: str, dtype: torch.dtype) -> int:
 
 @cache
 def _compiled(name: str, signature: Any) -> Any:
-    sources = [Path(str(module.__file__)).read_bytes() for module in (cpu_loops, cpu_passes)]
+    sources = [Path(str(module.__file__)).read_bytes() for module in (cpu_loops, vectors, cpu_passes)]
     body = cpu_passes.entries(zlib.crc32(b"".join(sources)))[name]
     return cfunc(signature, cache=True, error_model="numpy")(body)

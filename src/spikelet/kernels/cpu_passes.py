@@ -38,8 +38,9 @@ from spikelet.kernels.cpu_loops import (
     total_of,
     untyped,
 )
+from spikelet.kernels.vectors import settle, stream_vector
 
-NEXT, NEURONS, STEPS, SIZE, X, X_STEP, S, S_STEP, OUT, OUT_STEP, MODE, SLOPE, SUMS = range(13)
+NEXT, NEURONS, STEPS, SIZE, X, X_STEP, S, S_STEP, OUT, OUT_STEP, MODE, SLOPE, SUMS, STREAM = range(14)
 BETA, THRESHOLD, RESET, SCALE, HEIGHT, ATTACHED, SYNAPSE, GAIN = range(8)
 
 
@@ -71,8 +72,8 @@ def entries(version: int) -> dict[str, Callable[[Any], None]]:
 @compiled
 def _arguments(sample):
     """(fields, floats, x, spikes or their gradient, out); the last three flat."""
-    a = carray(untyped(sample), 13, np.int64)
-    f = carray(untyped(sample), 26 + 8, np.float32)[26:]
+    a = carray(untyped(sample), 14, np.int64)
+    f = carray(untyped(sample), 28 + 8, np.float32)[28:]
     last = a[STEPS] - 1
     x = carray(elements(a[X], sample), a[X_STEP] * last + a[NEURONS])
     s = carray(elements(a[S], sample), a[S_STEP] * last + a[NEURONS])
@@ -84,15 +85,27 @@ def _arguments(sample):
 def _lif_forward(a, f, x, s, unused):
     """Blocks of LIF neurons through all steps."""
     neurons, num_steps, size = a[NEURONS], a[STEPS], a[SIZE]
-    v = np.empty(size, np.float32)
+    v, near = np.empty(size, np.float32), np.empty(size, s.dtype)
     start = take(a) * size
     while start < neurons:
         n = min(size, neurons - start)
         v[:n] = ZERO
         for t in range(num_steps):
             i, o = t * a[X_STEP] + start, t * a[S_STEP] + start
-            advance(a[MODE], v[:n], x[i : i + n], f[BETA], f[THRESHOLD], f[RESET], s[o : o + n])
+            if a[STREAM]:
+                advance(a[MODE], v[:n], x[i : i + n], f[BETA], f[THRESHOLD], f[RESET], near[:n])
+                _stream(near[:n], s[o : o + n])
+            else:
+                advance(a[MODE], v[:n], x[i : i + n], f[BETA], f[THRESHOLD], f[RESET], s[o : o + n])
         start = take(a) * size
+    settle()
+
+
+@compiled
+def _stream(values, out):
+    """out = values, past the caches. Both are whole lines of these."""
+    for i in range(0, len(values), 16):
+        stream_vector(out, i, values, 16)
 
 
 @compiled

@@ -173,3 +173,34 @@ def lowest(typingctx, bits):
         return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
 
     return types.int64(types.int64), generate
+
+
+@intrinsic
+def stream_vector(typingctx, out, to, values, lanes):
+    """out[to + i] = values[to + i] for i < ``lanes`` (a constant), past the caches; out[to] starts a line of these."""
+    if not isinstance(lanes, types.IntegerLiteral):
+        raise RequireLiteralValue("lanes")
+    count = lanes.literal_value
+
+    def generate(context, builder, signature, arguments):
+        size = out.dtype.bitwidth // 8
+        numbers = builder.load(
+            _place(context, builder, signature.args[2], (arguments[2], arguments[1]), count), align=size
+        )
+        place = _place(context, builder, signature.args[0], arguments, count)
+        stored = builder.store(numbers, place, align=size * count)
+        stored.set_metadata("nontemporal", builder.module.add_metadata([I32(1)]))
+        return context.get_dummy_value()
+
+    return types.void(out, types.intp, values, lanes), generate
+
+
+@intrinsic
+def settle(typingctx):
+    """What was streamed is there for the other threads."""
+
+    def generate(context, builder, signature, arguments):
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), generate
