@@ -48,6 +48,24 @@ def test_a_teacher_is_worth_more_than_wrong_labels() -> None:
     assert not any("teacher" in name for name in taught.state_dict())
 
 
+def test_it_stops_early_with_the_best_weights(tmp_path) -> None:
+    data, validation = (DATASETS["digits"](split=split) for split in ("train", "test"))
+    validation.labels[:] = (data.labels[0] + 1) % 10  # the more is learned, the worse: the first epoch is the best
+    settings = TrainSettings(num_epochs=9, lr=0.01, batch_size=64, schedule="constant", patience=2)
+    network = build(NOTATION, (1, 8, 8))
+    batches, judged = loader(data, 64, shuffle=True), loader(validation, 64)
+    fit(network, batches, judged, settings, run_dir=tmp_path, trainer={"enable_progress_bar": False})
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        losses = [float(row["val_loss"]) for row in csv.DictReader(file)]
+    best = losses.index(min(losses))
+    assert len(losses) == best + 3 < 9
+    found = torch.nn.functional.cross_entropy(answers(network, validation.images), validation.labels)
+    assert float(found) == pytest.approx(losses[best], rel=1e-4)
+    assert torch.equal(weights(load_network(tmp_path / "checkpoints" / "last.ckpt")), weights(network))
+    with pytest.raises(SpikeletError, match=r"train.patience: 2 needs validation samples; set data.train_split=train"):
+        fit(network, batches, None, settings)
+
+
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_resumed_equals_uninterrupted(tmp_path, optimizer: str) -> None:
     whole = train(tmp_path / "whole", epochs=4, optimizer=optimizer)
@@ -75,6 +93,7 @@ def test_bf16_runs() -> None:
         ("lr", -1.0),
         ("operation_cost", -0.1),
         ("distillation", 1.5),
+        ("patience", -1),
     ],
 )
 def test_bad_settings_name_the_key(key: str, value) -> None:

@@ -4,9 +4,9 @@ import csv
 import signal
 import threading
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-from lightning.pytorch.callbacks import Callback, Checkpoint
+from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping
 
 
 class CtrlC(Callback):
@@ -39,6 +39,34 @@ class CtrlC(Callback):
 
     def on_validation_batch_end(self, *_) -> None:
         self.on_train_batch_end()
+
+
+class EarlyStop(EarlyStopping):
+    """Stops after ``patience`` epochs without a smaller val_loss; the network ends with the weights of the best."""
+
+    def __init__(self, patience: int) -> None:
+        super().__init__("val_loss", patience=patience, check_finite=False, check_on_train_epoch_end=False)
+        self.best: dict[str, Any] = {}
+
+    @property
+    def state_key(self) -> str:
+        return "EarlyStop"
+
+    def on_validation_end(self, trainer, pl_module) -> None:
+        super().on_validation_end(trainer, pl_module)
+        if not trainer.sanity_checking and self.wait_count == 0:
+            self.best = {name: value.clone() for name, value in pl_module.network.state_dict().items()}
+
+    def on_train_end(self, trainer, pl_module) -> None:
+        if self.best:
+            pl_module.network.load_state_dict(self.best)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best = state_dict.pop("best")
+        super().load_state_dict(state_dict)
 
 
 class MetricsCSV(Callback):

@@ -10,7 +10,10 @@ from spikelet.networks import SNN, Network, NetworkSettings, build
 
 
 def load_network(path: str | Path) -> Network | SNN:
-    """The trained network of a checkpoint file, in evaluation mode. Raises FormatError where the file is none."""
+    """The trained network of a checkpoint file, in evaluation mode: the best so far where training may stop early.
+
+    Raises FormatError where the file is none.
+    """
     path = Path(path)
     if not path.is_file():
         raise FormatError(f"checkpoint: no such file: {path}")
@@ -20,7 +23,8 @@ def load_network(path: str | Path) -> Network | SNN:
         network = build(NetworkSettings(**described["network"]), tuple(described["input_shape"]))
         prefix = "network."
         state = {k.removeprefix(prefix): v for k, v in saved["state_dict"].items() if k.startswith(prefix)}
-        network.load_state_dict(state)
+        best = saved["callbacks"].get("EarlyStop", {}).get("best")
+        network.load_state_dict(best or state)
     except Exception as error:  # torch.load raises a dozen kinds on foreign bytes
         reason = str(error).splitlines()[0] if str(error) else ""
         raise FormatError(f"checkpoint: {path} is no spikelet checkpoint ({type(error).__name__}: {reason})") from error

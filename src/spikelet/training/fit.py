@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from spikelet.errors import FormatError
+from spikelet.errors import FormatError, SpikeletError
 from spikelet.networks import SNN, Network
 from spikelet.training.settings import TrainSettings
 
@@ -57,7 +57,7 @@ def fit(
         "log_every_n_steps": 50,
     }
     options.update(trainer or {})
-    options["callbacks"] = [*options["callbacks"], ctrl_c]
+    options["callbacks"] = [*_early_stop(settings, val_loader), *options["callbacks"], ctrl_c]
     runner = lightning.Trainer(**options)
     checkpoint = _checkpoint(run_dir, resume)
     steps = _steps_per_epoch(train_loader, runner)
@@ -112,6 +112,16 @@ def _callbacks(run_dir: Path | None, progress: bool) -> list[Any]:
         (run_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
         callbacks += [MetricsCSV(run_dir / "metrics.csv"), LastCheckpoint(run_dir / "checkpoints" / "last.ckpt")]
     return callbacks
+
+
+def _early_stop(settings: TrainSettings, val_loader: DataLoader | None) -> list[Any]:
+    if not settings.patience:
+        return []
+    if val_loader is None:
+        raise SpikeletError(f"train.patience: {settings.patience} needs validation samples; set data.train_split=train")
+    from spikelet.training.callbacks import EarlyStop
+
+    return [EarlyStop(settings.patience)]
 
 
 def _logger(run_dir: Path | None) -> Any:

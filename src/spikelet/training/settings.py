@@ -22,6 +22,7 @@ class TrainSettings:
     operation_cost_ramp   epochs over which that weight grows linearly from 0
     distillation          0 to 1: the share of the loss that compares the answers with a teacher's, where there is one
     temperature           both networks' logits are divided by it before they are compared
+    patience              epochs without a smaller val_loss after which training stops, with the best's weights; 0: never
     precision             Lightning's word: "32-true", "bf16-mixed" ...
     """
 
@@ -40,6 +41,7 @@ class TrainSettings:
     operation_cost_ramp: float = 3.0
     distillation: float = 0.5
     temperature: float = 1.0
+    patience: int = 0
     precision: str = "32-true"
 
     def check(self) -> None:
@@ -56,7 +58,7 @@ class TrainSettings:
                 raise SpikeletError(f"train.{name}: expected a positive number, got {getattr(self, name)}")
         if not 0 <= self.distillation <= 1:
             raise SpikeletError(f"train.distillation: expected 0 to 1, got {self.distillation}")
-        for name in ("operation_cost", "operation_cost_ramp", "weight_decay", "label_smoothing"):
+        for name in ("operation_cost", "operation_cost_ramp", "weight_decay", "label_smoothing", "patience"):
             if getattr(self, name) < 0:
                 raise SpikeletError(f"train.{name}: expected 0 or more, got {getattr(self, name)}")
 
