@@ -29,7 +29,7 @@ types: $(READY)
 
 bench: $(BENCH)
 
-# neurobench, snntorch and spikingjelly ask for torchaudio and torchvision, which have no build for every torch and
+# neurobench, snntorch, spikingjelly, norse and sinabs ask for torchaudio and torchvision, which have no build for every torch and
 # which nothing here uses: they are installed without their dependencies.
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -38,9 +38,10 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 $(BENCH): $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt onnx onnxruntime loguru scipy
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt spikingjelly
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt onnx onnxruntime loguru scipy nir nirtorch pbr
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt spikingjelly norse sinabs
 	touch $@
 
 clean:
+	find src -name '*.nb[ci]' -delete
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist

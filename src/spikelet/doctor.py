@@ -43,7 +43,8 @@ def vector_units() -> list[str]:
     except OSError:
         return []
     flags = next((line.split(":", 1)[1].split() for line in lines if line.startswith(("flags", "Features"))), [])
-    wanted = ("avx2", "fma", "avx512f", "avx512bw", "avx512_vpopcntdq", "avx512_vnni", "amx_int8", "asimd", "sve")
+    avx512 = ("avx512f", "avx512bw", "avx512_vpopcntdq", "avx512_vnni", "avx512_bf16")
+    wanted = ("avx2", "fma", *avx512, "amx_int8", "amx_bf16", "asimd", "sve")
     return [flag for flag in wanted if flag in flags]
 
 
