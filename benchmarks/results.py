@@ -102,7 +102,7 @@ def page(everything: dict[str, Report]) -> str:
         if name in reports:
             text += row(f"LeNet-D, k = {k}, float weights (`{name}`)", reports[name]) + published_row(k)
     text += HOW_CHOSEN + agreements(reports) + costs(reports) + engine()
-    text += trained_directly(everything) + training_speed() + neuron_speed()
+    text += trained_directly(everything) + training_speed() + loading_speed() + neuron_speed()
     digits = {n: r for n, r in reports.items() if r["recipe"] == "digits-demo"}
     if digits:
         text += "\n## Digits, 360 test images\n\n" + HEADER + "".join(row(f"`{n}`", r) for n, r in digits.items())
@@ -213,6 +213,18 @@ def training_speed() -> str:
         text += f"| {name} | {1e3 * f['step']:.1f} ms | {1e3 * f['inference']:.1f} ms | {f['memory_mib']:.0f} MiB |\n"
     ratios = ", ".join(f"{kind.removesuffix('_mib')} {ratio:.2f} x" for kind, ratio in facts["ratios"].items())
     return text + f"\nThe better peer takes, compared with the best of spikelet: {ratios}.\n"
+
+
+def loading_speed() -> str:
+    path = DOCS / "reports" / "benchmarks" / "loading.json"
+    if not path.exists():
+        return ""
+    facts = json.loads(path.read_text())
+    return (
+        f"\n`python benchmarks/loading.py`: {facts['recordings']:,} recordings of N-MNIST are read, rotated, shifted and "
+        f"framed in {facts['loading']:.2f} s, trained on in {facts['training']:.1f} s (T = {facts['num_steps']}, batch "
+        f"{facts['batch']}, {facts['threads']} threads): loading is {100 * facts['share']:.1f} % of an epoch.\n"
+    )
 
 
 def neuron_speed() -> str:
