@@ -2,9 +2,9 @@
 
     python benchmarks/loading.py --json FILE
 
-The network of recipe nmnist-csnn on the 8,000 recordings of 6 to 9 that protocol first-1000 leaves over. Loading happens
-between the training steps, in the same process (data.num_workers=0), so its share is the time of an epoch of loading
-alone over that of an epoch of training. Median of several rounds, of loading and training in turns.
+The network of recipe nmnist-csnn on the 8,000 recordings of 6 to 9 that protocol first-1000 leaves over. Loading
+happens between the training steps, in the same process (data.num_workers=0), so its share is the time of an epoch of
+loading alone over that of an epoch of training. Median of several rounds, of loading and training in turns.
 """
 
 from __future__ import annotations

@@ -221,8 +221,8 @@ def loading_speed() -> str:
         return ""
     facts = json.loads(path.read_text())
     return (
-        f"\n`python benchmarks/loading.py`: {facts['recordings']:,} recordings of N-MNIST are read, rotated, shifted and "
-        f"framed in {facts['loading']:.2f} s, trained on in {facts['training']:.1f} s (T = {facts['num_steps']}, batch "
+        f"\n`python benchmarks/loading.py`: {facts['recordings']:,} recordings of N-MNIST are read, rotated, shifted "
+        f"and framed in {facts['loading']:.2f} s, trained on in {facts['training']:.1f} s (T = {facts['num_steps']}, batch "
         f"{facts['batch']}, {facts['threads']} threads): loading is {100 * facts['share']:.1f} % of an epoch.\n"
     )
 
