@@ -220,11 +220,16 @@ def loading_speed() -> str:
     if not path.exists():
         return ""
     facts = json.loads(path.read_text())
-    return (
+    text = (
         f"\n`python benchmarks/loading.py`: {facts['recordings']:,} recordings of N-MNIST are read, rotated, shifted "
-        f"and framed in {facts['loading']:.2f} s, trained on in {facts['training']:.1f} s (T = {facts['num_steps']}, batch "
-        f"{facts['batch']}, {facts['threads']} threads): loading is {100 * facts['share']:.1f} % of an epoch.\n"
     )
+    text += (
+        f"and framed in {facts['loading']:.2f} s, trained on in {facts['training']:.1f} s (T = {facts['num_steps']}, "
+    )
+    text += (
+        f"batch {facts['batch']}, {facts['threads']} threads): loading is {100 * facts['share']:.1f} % of an epoch.\n"
+    )
+    return text
 
 
 def neuron_speed() -> str:
