@@ -35,7 +35,7 @@ def fit(
     A ``teacher`` is a trained network whose answers count for ``settings.distillation`` of the loss.
     With a ``run_dir``: ``metrics.csv``, ``checkpoints/last.ckpt`` (every epoch) and ``logs/`` (TensorBoard, where
     installed); ``resume`` continues from that checkpoint and ends with an uninterrupted run's weights, bit for bit.
-    ``trainer`` goes to ``lightning.Trainer`` as it is.
+    ``trainer`` goes to ``lightning.Trainer`` as it is; its callbacks come before these.
     """
     settings = settings or TrainSettings()
     settings.check()
@@ -56,8 +56,9 @@ def fit(
         "num_sanity_val_steps": 0,
         "log_every_n_steps": 50,
     }
-    options.update(trainer or {})
-    options["callbacks"] = [*_early_stop(settings, val_loader), *options["callbacks"], ctrl_c]
+    given = dict(trainer or {})
+    callbacks = [*given.pop("callbacks", []), *_early_stop(settings, val_loader), *options["callbacks"], ctrl_c]
+    options.update(given, callbacks=callbacks)
     runner = lightning.Trainer(**options)
     checkpoint = _checkpoint(run_dir, resume)
     steps = _steps_per_epoch(train_loader, runner)

@@ -1,0 +1,155 @@
+"""Constrained backpropagation: one multiplier per weight, which grows for as long as the weight is off its levels."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor, nn
+
+from spikelet.errors import SpikeletError
+from spikelet.quantizers import CBP, weight_quantizer
+
+NARROW_FROM, DROP_AT = 10, 20  # windows from which on g grows by ten, and at which the learning rate falls, once
+
+
+class ConstrainedLayer(NamedTuple):
+    """A layer's quantizer, and the full-precision weight behind it."""
+
+    quantizer: CBP
+    latent: nn.Parameter
+
+
+def constrained_layers(network: nn.Module) -> dict[str, ConstrainedLayer]:
+    """The layers of ``network`` that have a ``CBP`` quantizer, by name. Raises SpikeletError where there is none."""
+    found = {}
+    for name, module in network.named_modules():
+        if isinstance(quantizer := weight_quantizer(module), CBP):
+            found[name] = ConstrainedLayer(quantizer, module.parametrizations.weight.original)  # type: ignore[union-attr,arg-type]
+    if not found:
+        raise SpikeletError("network: no layer has a CBP quantizer; call quantize(network, levels) first")
+    return found
+
+
+@dataclass
+class Schedule:
+    """When the window narrows and the multipliers move: at most once per epoch (reference 2.4).
+
+    ``lagrangian``: the sum of the epoch's losses and penalties. A dual step is due where that did not fall, or after
+    ``max_period`` epochs without one.
+
+    >>> schedule = Schedule(max_period=20)
+    >>> [schedule.after_epoch(lagrangian) for lagrangian in (5.0, 4.0, 4.5, 9.0, 8.0)], schedule.g
+    ([False, False, True, False, False], 2)
+    """
+
+    max_period: int = 20
+    g: int = 1
+    period: int = 0
+    before: float = 1e10
+
+    def after_epoch(self, lagrangian: float) -> bool:
+        """Whether a dual step is due; then the window is the next one already."""
+        self.period += 1
+        if lagrangian < self.before and self.period < self.max_period:
+            self.before = lagrangian
+            return False
+        self.g += 1 if self.g < NARROW_FROM else 10
+        self.before, self.period = 1e10, 0
+        return True
+
+
+class ConstrainedBackpropagation(Callback):
+    """Pulls the weights of every layer with a ``CBP`` quantizer to their levels while a network is trained.
+
+    The loss becomes loss + sum of multiplier * constraint; the weights descend it, the multipliers ascend it with Adam
+    of rate ``lr``, at most once per epoch, as the constraint's windows narrow. Gradients are clipped to [-1, 1] one by
+    one, and so are the weights. Works with any optimizer; its state is in the checkpoint, so that resuming is exact.
+    Source: Kim & Jeong, CBP, NeurIPS 2021; Yoo & Jeong, CBP-QSNN, IEEE JETCAS 2023.
+    """
+
+    def __init__(self, lr: float = 5e-4, max_period: int = 20) -> None:
+        if not lr > 0 or max_period < 1:
+            raise SpikeletError(f"lr, max_period: expected lr > 0 and max_period >= 1, got {lr} and {max_period}")
+        self.lr, self.schedule = lr, Schedule(max_period)
+        self.multipliers: dict[str, Tensor] = {}
+        self.dropped = False
+        self._lagrangian = self._penalty = 0.0
+        self._saved: dict[str, Any] | None = None
+
+    @property
+    def state_key(self) -> str:
+        return "ConstrainedBackpropagation"
+
+    def on_fit_start(self, trainer, pl_module) -> None:
+        self.layers = constrained_layers(pl_module.network)
+        for layer in self.layers.values():
+            if not layer.quantizer.fixed > 0:
+                layer.quantizer.fix_scale(layer.latent)
+        self.multipliers = {name: torch.zeros_like(layer.latent) for name, layer in self.layers.items()}
+        self._ascent = torch.optim.Adam(self.multipliers.values(), lr=self.lr, maximize=True)
+        if self._saved is None:
+            self._dual_step()
+        else:
+            self._restore(self._saved)
+
+    def on_train_epoch_start(self, trainer, pl_module) -> None:
+        self._lagrangian = 0.0
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer) -> None:
+        penalty = 0.0
+        for name, layer in self.layers.items():
+            cs, slope = layer.quantizer.constraint(layer.latent, self.schedule.g)
+            penalty += float((self.multipliers[name] * cs).sum())
+            layer.latent.grad.add_(slope.mul_(self.multipliers[name]))  # type: ignore[union-attr]
+        self._penalty = penalty
+        nn.utils.clip_grad_value_(pl_module.parameters(), 1.0)
+
+    @torch.no_grad()
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        self._lagrangian += float(outputs["loss"]) + self._penalty
+        for layer in self.layers.values():
+            layer.latent.clamp_(-1, 1)
+
+    def on_train_epoch_end(self, trainer, pl_module) -> None:
+        lagrangian = float(trainer.strategy.reduce(torch.tensor(self._lagrangian), reduce_op="mean"))
+        pl_module.log_dict({"lagrangian": lagrangian, "constraint_failure": self.failure(), "window": self.schedule.g})
+        if not self.schedule.after_epoch(lagrangian):
+            return
+        if self.schedule.g == DROP_AT and not self.dropped:
+            self.dropped = True
+            for scheduler in trainer.lr_scheduler_configs:
+                scheduler.scheduler.base_lrs = [0.1 * lr for lr in scheduler.scheduler.base_lrs]
+            for optimizer in trainer.optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] *= 0.1
+        self._dual_step()
+
+    def failure(self) -> float:
+        """The constraint failure score: the mean constraint of all quantized weights, without windows."""
+        scores = [layer.quantizer.constraint(layer.latent, math.inf)[0] for layer in self.layers.values()]
+        return float(sum(score.sum() for score in scores)) / sum(score.numel() for score in scores)
+
+    def _dual_step(self) -> None:
+        for name, layer in self.layers.items():
+            self.multipliers[name].grad = layer.quantizer.constraint(layer.latent, self.schedule.g)[0]
+        self._ascent.step()
+        self._ascent.zero_grad()
+
+    def state_dict(self) -> dict[str, Any]:
+        moments = self._ascent.state_dict() if self.multipliers else None
+        return {**vars(self.schedule), "dropped": self.dropped, "multipliers": self.multipliers, "moments": moments}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._saved = state_dict
+
+    def _restore(self, saved: dict[str, Any]) -> None:
+        if {n: m.shape for n, m in saved["multipliers"].items()} != {n: m.shape for n, m in self.multipliers.items()}:
+            raise SpikeletError("resume: the checkpoint was made with another choice of quantized layers")
+        for name, multiplier in self.multipliers.items():
+            multiplier.copy_(saved["multipliers"][name])
+        self._ascent.load_state_dict(saved["moments"])
+        self.dropped = saved["dropped"]
+        for key in vars(self.schedule):
+            setattr(self.schedule, key, saved[key])
