@@ -212,7 +212,7 @@ def training_speed() -> str:
     for name, f in facts["figures"].items():
         text += f"| {name} | {1e3 * f['step']:.1f} ms | {1e3 * f['inference']:.1f} ms | {f['memory_mib']:.0f} MiB |\n"
     ratios = ", ".join(f"{kind.removesuffix('_mib')} {ratio:.2f} x" for kind, ratio in facts["ratios"].items())
-    return text + f"\nThe better peer takes, compared with the best of spikelet: {ratios}.\n"
+    return text + f"\nThe better peer takes, compared with spikelet in float32: {ratios}.\n"
 
 
 def loading_speed() -> str:

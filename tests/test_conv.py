@@ -1,5 +1,9 @@
 """Convolution and pooling event by event, against torch's: the same values and gradients."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -57,8 +61,8 @@ def by_events(monkeypatch):
     pictures=st.integers(1, 20),
     channels=st.sampled_from([(1, 1), (2, 12), (12, 64), (4, 20), (17, 3)]),
     kernel=st.sampled_from([(1, 1), (3, 3), (5, 5), (2, 3)]),
-    padding=st.tuples(st.integers(0, 2), st.integers(0, 2)),
-    size=st.integers(1, 3),
+    padding=st.tuples(st.integers(0, 7), st.integers(0, 7)),
+    size=st.integers(1, 4),
     rest=st.tuples(st.integers(0, 7), st.integers(0, 7)),
     share=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
     layout=st.sampled_from(sorted(LAYOUTS)),
@@ -68,7 +72,8 @@ def by_events(monkeypatch):
 def test_events_give_what_torch_gives(
     pictures, channels, kernel, padding, size, rest, share, layout, biased, seed
 ) -> None:
-    high, wide = (k + size - 1 + more for k, more in zip(kernel, rest, strict=True))
+    fit = zip(kernel, padding, rest, strict=True)
+    high, wide = (max(1, k + size - 1 - 2 * pad) + more for k, pad, more in fit)
     x = LAYOUTS[layout](spikes(pictures, channels[0], high, wide, share=share, seed=seed))
     weight = whole(channels[1], channels[0], *kernel, seed=seed + 1)
     bias = whole(channels[1], seed=seed + 2) if biased else None
@@ -78,6 +83,55 @@ def test_events_give_what_torch_gives(
         found = passed(conv_max_pool, *arguments)
     for one, other in zip(found, passed(torch_s, *arguments), strict=True):
         assert one.dtype == other.dtype and torch.equal(one, other)
+
+
+def test_a_window_of_more_places_than_the_picture_has_numbers(by_events) -> None:
+    arguments = (torch.ones(1, 1, 1, 1), torch.ones(1, 1, 1, 1), None, PLAIN._replace(padding=(7, 7)), 15)
+    found, expected = (passed(operation, *arguments) for operation in (conv_max_pool, torch_s))
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True)) and "backward_input" in by_events
+
+
+@pytest.mark.parametrize(("shape", "event"), [((1, 1, 1, 70_000), 66_000), ((1, 1, 40_000, 1), 35_000)])
+def test_very_long_pictures(shape, event, by_events) -> None:
+    x = torch.zeros(shape)
+    x.view(-1)[event] = 1
+    assert torch.equal(conv_max_pool(x, torch.ones(1, 1, 1, 1), None, PLAIN, 1), x)
+
+
+def test_without_a_gradient_no_index_is_kept(by_events, monkeypatch) -> None:
+    kept = []
+    forward = conv._Layer.forward
+    monkeypatch.setattr(
+        conv._Layer,
+        "forward",
+        lambda *given, keep_index: kept.append(keep_index) or forward(*given, keep_index=keep_index),
+    )
+    weight = torch.randn(4, 2, 3, 3, requires_grad=True)
+    with torch.no_grad():
+        conv_max_pool(spikes(2, 2, 8, 8, share=0.1, seed=1), weight, None, PLAIN, 2)
+    conv_max_pool(spikes(2, 2, 8, 8, share=0.1, seed=1), weight, None, PLAIN, 1)
+    conv_max_pool(spikes(2, 2, 8, 8, share=0.1, seed=1), weight, None, PLAIN, 2)
+    assert kept == [False, False, True]
+
+
+@pytest.mark.parametrize("bias", [torch.ones(4, dtype=torch.float64), torch.ones(3)])
+def test_a_bias_that_does_not_fit_is_torch_s_to_refuse(bias) -> None:
+    with pytest.raises(RuntimeError):
+        conv_max_pool(spikes(2, 2, 8, 8, share=0.1, seed=1), torch.randn(4, 2, 3, 3), bias, PLAIN, 2)
+
+
+def test_compiled_once_then_read_from_disk(tmp_path) -> None:
+    """Another process finds what this one compiled: the passes close over nothing that changes."""
+    code = (
+        "import torch; from spikelet.kernels import conv, pool; x = torch.eye(16)[None, None].requires_grad_();"
+        "y = conv.conv_max_pool(x, torch.ones(3, 1, 3, 3), None, conv.Conv((1, 1), (0, 0), (1, 1), 1), 2);"
+        "pool.max_pool(y, 2).sum().backward();"
+        "print([conv._compiled('forward', 1, 1).cache_hits, conv._compiled('backward_input', 1, 3).cache_hits,"
+        " pool._compiled('forward', 1, torch.float32).cache_hits])"
+    )
+    env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    found = [subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True) for _ in range(2)]
+    assert [run.stdout.split("\n")[-2] for run in found] == ["[0, 0, 0]", "[1, 1, 1]"], found[1].stderr
 
 
 def test_neither_batch_nor_threads_change_a_bit(by_events) -> None:

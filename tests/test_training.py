@@ -62,6 +62,10 @@ def test_it_stops_early_with_the_best_weights(tmp_path) -> None:
     found = torch.nn.functional.cross_entropy(answers(network, validation.images), validation.labels)
     assert float(found) == pytest.approx(losses[best], rel=1e-4)
     assert torch.equal(weights(load_network(tmp_path / "checkpoints" / "last.ckpt")), weights(network))
+    kept = weights(network).clone()
+    fit(network, batches, judged, settings, run_dir=tmp_path, resume=True, trainer={"enable_progress_bar": False})
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == len(losses) and torch.equal(weights(network), kept)
     with pytest.raises(SpikeletError, match=r"train.patience: 2 needs validation samples; set data.train_split=train"):
         fit(network, batches, None, settings)
 

@@ -1,8 +1,8 @@
 """Convolutions of spikes, event by event, and their pooling in one go: torch's computes all the zeros as well.
 
-On a CPU, for float32, and for input most of which is 0: spikes, event frames, pictures of strokes. Neither the
-convolution's output nor its gradient ever stands in memory: a picture at a time is summed in a thread's own memory and
-leaves it pooled, with one byte per output for the backward. Everything else is torch's convolution and ``max_pool``.
+On a CPU, for float32, and for input most of which is 0: spikes, event frames, pictures of strokes. A picture at a time
+is summed in a thread's own memory and leaves it pooled, with one byte per output for the backward: what is pooled, and
+its gradient, never stand in memory. Everything else is torch's convolution and ``max_pool``.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from torch.nn import functional
 
 from spikelet.kernels import conv_loops, cpu_loops, threads, vectors
 from spikelet.kernels.pool import LANES, LARGEST, max_pool
+from spikelet.kernels.vectors import LANES as LANES_OF_SUMS
 
 BUSY = 0.25  # the share of the input that is not 0 from which on torch's convolution is faster
 SAMPLE = 16  # pictures that are counted for that
 CHUNKS = 16  # into which a batch is cut for the gradient of the weights; each is summed by one thread
+MOST_SUMS = 2**22  # numbers that these sums may take: 16 MB
 MOST_VECTORS = 8  # that a loop takes at a time
-LARGEST_INPUT = 2**20  # numbers in a picture
+LARGEST_PICTURE = 2**20, 2**15, 2**16  # numbers, rows, columns
 
 
 class Conv(NamedTuple):
@@ -42,42 +44,48 @@ def conv_max_pool(x: Tensor, weight: Tensor, bias: Tensor | None, conv: Conv, si
     """``max_pool`` of the convolution of ``x`` [M, C, H, W] with ``weight`` [D, C // groups, h, w].
 
     ``x`` may have any layout and, where it needs no gradient, any dtype. Equal to
-    ``max_pool(functional.conv2d(x, weight, bias, *conv), size)``, but for the order of the sums; what one picture gives
-    does not depend on the others, unless these decide that the batch is too busy for events.
+    ``max_pool(functional.conv2d(x, weight, bias, *conv), size)``, but for the order of the sums, and but for weights
+    that are not finite, which no event may meet. By events, what one picture gives does not depend on the others;
+    whether the batch is quiet enough for events does. There is no second derivative.
     """
     if torch.is_autocast_enabled(x.device.type):
         dtype = torch.get_autocast_dtype(x.device.type)
         weight, bias = weight.to(dtype), None if bias is None else bias.to(dtype)
-    if _fits(x, weight, conv, size):
-        x = x.float() if x.requires_grad else x
-        return _ConvMaxPool.apply(x, weight, bias, conv.padding, size)
-    x = functional.conv2d(x.to(weight.dtype).contiguous(memory_format=torch.channels_last), weight, bias, *conv)
-    return x if size == 1 else max_pool(x, size)
+    if not (_fits(x, weight, bias, conv, size) and _quiet(x)):
+        x = functional.conv2d(x.to(weight.dtype).contiguous(memory_format=torch.channels_last), weight, bias, *conv)
+        return x if size == 1 else max_pool(x, size)
+    layer = _Layer(conv.padding, size)
+    if torch.is_grad_enabled():
+        return _ConvMaxPool.apply(x.float() if x.requires_grad else x, weight, bias, layer)
+    return layer.forward(x, weight, bias, keep_index=False)[0]
 
 
-def _fits(x: Tensor, weight: Tensor, conv: Conv, size: int) -> bool:
-    if weight.device.type != "cpu" or x.device.type != "cpu" or weight.dtype != torch.float32 or x.dim() != 4:
+def _fits(x: Tensor, weight: Tensor, bias: Tensor | None, conv: Conv, size: int) -> bool:
+    if x.device.type != "cpu" or weight.device.type != "cpu" or weight.dtype != torch.float32 or x.dim() != 4:
         return False
-    plain = set(conv.stride) == set(conv.dilation) == {1} and conv.groups == 1 and x.shape[1] == weight.shape[1]
-    if not plain or not 1 <= size <= LARGEST or not 0 < x.numel() <= LARGEST_INPUT * x.shape[0]:
+    if bias is not None and (bias.dtype != torch.float32 or bias.shape != weight.shape[:1]):
         return False
-    if min(_convolved(x, weight, conv.padding)) < size:
+    plain = isinstance(conv.padding, tuple) and set(conv.stride) == set(conv.dilation) == {1} and conv.groups == 1
+    if not plain or x.shape[1] != weight.shape[1] or not 1 <= size <= LARGEST or not x.numel() or not weight.numel():
         return False
+    picture = x.shape[1:].numel(), *x.shape[2:]
+    if any(n > most for n, most in zip(picture, LARGEST_PICTURE, strict=True)):
+        return False
+    return min(_convolved(x.shape, weight.shape, conv.padding)) >= size
+
+
+def _quiet(x: Tensor) -> bool:
+    """Whether few numbers are not 0, in a sample of the pictures."""
     sample = x[:: -(-x.shape[0] // SAMPLE)]
-    return int(torch.count_nonzero(sample)) <= BUSY * sample.numel()
+    return int((sample != 0).sum()) <= BUSY * sample.numel()
 
 
 class _ConvMaxPool(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None, padding: tuple[int, int], size: int) -> Tensor:
-        ctx.layer = layer = _Layer(padding, size)
-        high, wide = _convolved(x, weight, padding)
-        out = _empty((x.shape[0], weight.shape[0], high // size, wide // size), torch.float32)
-        index = _empty(out.shape, torch.uint8) if any(ctx.needs_input_grad) else None
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None, layer: _Layer) -> Tensor:
+        out, index = layer.forward(x, weight, bias, keep_index=layer.size > 1)
+        ctx.layer, ctx.biased = layer, bias is not None
         ctx.save_for_backward(x, weight, index)
-        ctx.biased = bias is not None
-        biases = weight.new_zeros(weight.shape[0]) if bias is None else bias.detach()
-        layer.forward(x, weight, biases, out, index)
         return out
 
     @staticmethod
@@ -91,28 +99,33 @@ class _ConvMaxPool(torch.autograd.Function):
             ctx.layer.backward_weight(x, weight.shape, grad, index) if of_weight else None,
             grad.permute(0, 2, 3, 1).reshape(-1, grad.shape[1]).sum(0) if ctx.biased and of_bias else None,
             None,
-            None,
         )
 
 
 class _Layer(NamedTuple):
     """What a convolution and its pooling are called with, beside tensors."""
 
-    padding: tuple[int, int]
+    padding: tuple[int, ...]
     size: int
 
-    def forward(self, x: Tensor, weight: Tensor, bias: Tensor, out: Tensor, index: Tensor | None) -> None:
-        """Fill ``out``, and ``index`` with the places of the maxima."""
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None, keep_index: bool) -> tuple[Tensor, Tensor | None]:
+        """The output, and the places of the maxima."""
+        high, wide = _convolved(x.shape, weight.shape, self.padding)
+        out = _empty((x.shape[0], weight.shape[0], high // self.size, wide // self.size), torch.float32)
+        index = _empty(out.shape, torch.uint8) if keep_index else None
+        biases = _filled(weight.new_zeros(weight.shape[0]) if bias is None else bias.detach())
         weights = _filled(weight.detach().flip(3).permute(1, 2, 3, 0))
-        self._start("forward", _dense(x), weight.shape, weights, out, index, bias=_filled(bias))
+        self._start("forward", _dense(x), weight.shape, weights, out, index, biases)
+        return out, index
 
-    def backward_weight(self, x: Tensor, shape: torch.Size, grad: Tensor, index: Tensor) -> Tensor:
-        depth = -(-shape[0] // conv_loops.LANES) * conv_loops.LANES
-        sums = torch.zeros(min(CHUNKS, x.shape[0]), shape[1], *shape[2:], depth)
+    def backward_weight(self, x: Tensor, shape: torch.Size, grad: Tensor, index: Tensor | None) -> Tensor:
+        depth = -(-shape[0] // LANES_OF_SUMS) * LANES_OF_SUMS
+        size = depth * shape[1:].numel()
+        sums = torch.zeros(max(1, min(CHUNKS, x.shape[0], MOST_SUMS // size)), shape[1], *shape[2:], depth)
         self._start("backward_weight", _dense(x), shape, sums, grad, index)
         return sums.sum(0)[..., : shape[0]].permute(3, 0, 1, 2).flip(3)
 
-    def backward_input(self, x: Tensor, weight: Tensor, grad: Tensor, index: Tensor) -> Tensor:
+    def backward_input(self, x: Tensor, weight: Tensor, grad: Tensor, index: Tensor | None) -> Tensor:
         """Where nothing was pooled, every output has a gradient, and torch is faster."""
         if self.size == 1:
             settings = [1, 1], self.padding, [1, 1], False, [0, 0], 1, [True, False, False]
@@ -133,28 +146,26 @@ class _Layer(NamedTuple):
         bias: Tensor | None = None,
     ) -> None:
         images, c, h, w = x.shape
-        high, wide = (
-            n // self.size * self.size for n in _convolved(x, weight.new_empty(()).expand(shape), self.padding)
-        )
-        padded = (h + 2 * self.padding[0]) * (w + 2 * self.padding[1])
-        image = padded * weight.shape[-1] if name == "backward_input" else high * wide * weight.shape[-1]
-        count = torch.get_num_threads()
-        sizes = conv_loops.sizes(c, h, w, image)
-        floats, ints = torch.zeros(count * sizes[0]), torch.empty(count * sizes[1], dtype=torch.int32)
-        last = not x.is_contiguous()
-        chunk = -(-images // CHUNKS)
+        high, wide = (n // self.size * self.size for n in _convolved(x.shape, shape, self.padding))
+        pixels, vectors = high * wide, weight.shape[-1] // LANES_OF_SUMS
+        lanes = next(lanes for lanes in LANES if lanes <= shape[0])
+        if name == "backward_input":  # sums in a padded picture of the input, row of weights by row, and pools nothing
+            pixels, vectors, lanes = (h + 2 * self.padding[0]) * (w + 2 * self.padding[1]), vectors * shape[3], 1
+        sizes = conv_loops.sizes(c, h, w, pixels * weight.shape[-1])
+        slots = torch.get_num_threads() if images > 1 else 1
+        floats, ints = torch.zeros(slots * sizes[0]), torch.empty(slots * sizes[1], dtype=torch.int32)
+        chunk = -(-images // weight.shape[0]) if name == "backward_weight" else 1
         places = (0 if t is None else t.data_ptr() for t in (x, weight, bias, out, index, floats, ints))
+        last = not x.is_contiguous()
         fields = 0, 0, images, chunk, last, c, h, w, shape[0], high, wide, *shape[2:], *self.padding, self.size
         arguments = np.array([*fields, *places, *sizes], np.int64)
-        lanes = next(lanes for lanes in LANES if lanes <= shape[0])
-        row = weight.shape[-1] // conv_loops.LANES * (shape[3] if name == "backward_input" else 1)
-        unrolled = max(n for n in range(1, MOST_VECTORS + 1) if row % n == 0)
-        threads.run(_compiled(name, lanes, unrolled).address, arguments.ctypes.data, parallel=images > 1)
+        unrolled = max(n for n in range(1, MOST_VECTORS + 1) if vectors % n == 0)
+        threads.run(_compiled(name, lanes, unrolled).address, arguments.ctypes.data, parallel=slots > 1)
 
 
-def _convolved(x: Tensor, weight: Tensor, padding: tuple[int, ...]) -> tuple[int, ...]:
+def _convolved(x: torch.Size, weight: torch.Size, padding: tuple[int, ...]) -> tuple[int, ...]:
     """Height and width of the convolution's output."""
-    return tuple(n + 2 * pad - k + 1 for n, pad, k in zip(x.shape[2:], padding, weight.shape[2:], strict=True))
+    return tuple(n + 2 * pad - k + 1 for n, pad, k in zip(x[2:], padding, weight[2:], strict=True))
 
 
 def _dense(x: Tensor) -> Tensor:
@@ -165,7 +176,7 @@ def _dense(x: Tensor) -> Tensor:
 
 def _filled(weight: Tensor) -> Tensor:
     """``weight``, its last axis filled up with zeros to whole vectors."""
-    return functional.pad(weight, (0, -weight.shape[-1] % conv_loops.LANES)).contiguous()
+    return functional.pad(weight, (0, -weight.shape[-1] % LANES_OF_SUMS)).contiguous()
 
 
 def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:

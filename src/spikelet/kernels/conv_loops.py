@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import carray
+from numba import carray, literally
 
 from spikelet.kernels.cpu_loops import compiled, pointer, take
 from spikelet.kernels.vectors import (
@@ -31,6 +31,7 @@ from spikelet.kernels.vectors import (
     store,
 )
 
+PLACES = 15 * 15  # in the largest window
 SHIFT = 40  # k // d is k * (2 ** 40 // d + 1) >> 40 for k * d < 2 ** 40 and k < 2 ** 22
 
 (NEXT, SLOT, IMAGES, CHUNK, CHANNELS_LAST, C, H, W, D, ROWS, COLUMNS, KERNEL_H, KERNEL_W, PAD_H, PAD_W, WINDOW,
@@ -54,7 +55,8 @@ def sizes(c: int, h: int, w: int, image: int) -> tuple[int, int]:
 
     Pictures start where vectors do not cross lines of the cache.
     """
-    return image + -(-2 * c * h * w // LANES) * LANES, 2 * c * h * w + c * w + 2
+    events = max(c * h * w, PLACES)
+    return image + -(-2 * events // LANES) * LANES, 2 * events + c * w + 2
 
 
 def entries(lanes: int, vectors: int, version: int) -> dict[str, Callable[[Any], None]]:
@@ -62,10 +64,8 @@ def entries(lanes: int, vectors: int, version: int) -> dict[str, Callable[[Any],
 
     Pooling takes ``lanes`` <= D channels at a time. Sums take ``vectors`` at a time: a divisor of the vectors of D in
     ``forward`` and ``backward_weight``, of those of a row of weights in ``backward_input``. ``version``: as in
-    cpu_passes.
+    cpu_passes. They close over nothing but numbers, or numba's cache on disk would not know them again.
     """
-    pool, unpool = _pool(lanes), _unpool(lanes)
-    spread, collect, give_back = _spread(vectors), _collect(vectors), _give_back(vectors)
 
     def forward(sample):
         if version >= 0:
@@ -75,8 +75,8 @@ def entries(lanes: int, vectors: int, version: int) -> dict[str, Callable[[Any],
             while image < a[IMAGES]:
                 _gather(a, x, image, work)
                 _fill(a, work)
-                spread(a, work, weight)
-                pool(a, image, work)
+                _spread(a, work, weight, vectors)
+                _pool(a, image, work, lanes)
                 image = take(a)
 
     def backward_weight(sample):
@@ -89,8 +89,8 @@ def entries(lanes: int, vectors: int, version: int) -> dict[str, Callable[[Any],
                 total = _floats(a[WEIGHT] + 4 * chunk * size, size)
                 for image in range(chunk * a[CHUNK], min((chunk + 1) * a[CHUNK], a[IMAGES])):
                     _gather(a, x, image, work)
-                    unpool(a, image, work)
-                    collect(a, work, total)
+                    _unpool(a, image, work, lanes)
+                    _collect(a, work, total, vectors)
                 chunk = take(a)
 
     def backward_input(sample):
@@ -99,7 +99,7 @@ def entries(lanes: int, vectors: int, version: int) -> dict[str, Callable[[Any],
             x, weight = _floats(a[X], a[IMAGES] * a[C] * a[H] * a[W]), _weights(a, a[D], a[C])
             image = take(a)
             while image < a[IMAGES]:
-                give_back(a, image, work, weight)
+                _give_back(a, image, work, weight, vectors)
                 _cut(a, image, work, x)
                 image = take(a)
 
@@ -134,7 +134,7 @@ def _weights(a, outer, inner):
 def _begin(sample):
     """The fields, and a part of the scratch memory that no other thread gets."""
     a = carray(sample, FIELDS)
-    slot, events = take(a[SLOT:]), a[C] * a[H] * a[W]
+    slot, events = take(a[SLOT:]), max(a[C] * a[H] * a[W], PLACES)
     floats = _floats(a[FLOATS] + 4 * slot * a[FLOATS_SIZE], a[FLOATS_SIZE])
     ints = carray(pointer(a[INTS] + 4 * slot * a[INTS_SIZE]), a[INTS_SIZE], np.int32)
     places, sorted_places, first = ints[:events], ints[events : 2 * events], ints[2 * events :]
@@ -188,73 +188,67 @@ def _split(a, place, share, share_of_lines):
     return c, row, pixel - row * a[W]
 
 
-def _spread(vectors: int) -> Callable[..., None]:
-    @compiled
-    def spread(a, work, weight):
-        """image += what each event sends."""
-        depth, kernel_h, kernel_w, rows, columns = _whole(a[D]), a[KERNEL_H], a[KERNEL_W], a[ROWS], a[COLUMNS]
-        image, places, values = work.image, work.sorted_places, work.sorted_values
-        for c in range(a[C]):
-            for i in range(work.first[c * a[W]], work.first[(c + 1) * a[W]]):
-                y, left = (places[i] >> 16) + a[PAD_H], (places[i] & 0xFFFF) + a[PAD_W] - kernel_w + 1
-                low, high, value = max(0, -left), min(kernel_w, columns - left), values[i]
-                for k in range(max(0, y - rows + 1), min(kernel_h, y + 1)):
-                    to = ((y - k) * columns + left + low) * depth
-                    start = ((c * kernel_h + k) * kernel_w + low) * depth
-                    for j in range(0, (high - low) * depth, LANES * vectors):
-                        add_product(image, to + j, weight, start + j, value, vectors)
-
-    return spread
+@compiled
+def _spread(a, work, weight, vectors):
+    """image += what each event sends."""
+    literally(vectors)
+    depth, kernel_h, kernel_w, rows, columns = _whole(a[D]), a[KERNEL_H], a[KERNEL_W], a[ROWS], a[COLUMNS]
+    image, places, values = work.image, work.sorted_places, work.sorted_values
+    for c in range(a[C]):
+        for i in range(work.first[c * a[W]], work.first[(c + 1) * a[W]]):
+            y, left = (places[i] >> 16) + a[PAD_H], (places[i] & 0xFFFF) + a[PAD_W] - kernel_w + 1
+            low, high, value = max(0, -left), min(kernel_w, columns - left), values[i]
+            for k in range(max(0, y - rows + 1), min(kernel_h, y + 1)):
+                to = ((y - k) * columns + left + low) * depth
+                start = ((c * kernel_h + k) * kernel_w + low) * depth
+                for j in range(0, (high - low) * depth, LANES * vectors):
+                    add_product(image, to + j, weight, start + j, value, vectors)
 
 
-def _collect(vectors: int) -> Callable[..., None]:
-    @compiled
-    def collect(a, work, total):
-        """total += what the gradients in the image say of the weights of each event."""
-        depth, kernel_h, kernel_w, rows, columns = _whole(a[D]), a[KERNEL_H], a[KERNEL_W], a[ROWS], a[COLUMNS]
-        image, places, values = work.image, work.sorted_places, work.sorted_values
-        for c in range(a[C]):
-            for i in range(work.first[c * a[W]], work.first[(c + 1) * a[W]]):
-                y, left = (places[i] >> 16) + a[PAD_H], (places[i] & 0xFFFF) + a[PAD_W] - kernel_w + 1
-                low, high, value = max(0, -left), min(kernel_w, columns - left), values[i]
-                for k in range(max(0, y - rows + 1), min(kernel_h, y + 1)):
-                    start = ((y - k) * columns + left + low) * depth
-                    to = ((c * kernel_h + k) * kernel_w + low) * depth
-                    for j in range(0, (high - low) * depth, LANES * vectors):
-                        add_product(total, to + j, image, start + j, value, vectors)
-
-    return collect
+@compiled
+def _collect(a, work, total, vectors):
+    """total += what the gradients in the image say of the weights of each event."""
+    literally(vectors)
+    depth, kernel_h, kernel_w, rows, columns = _whole(a[D]), a[KERNEL_H], a[KERNEL_W], a[ROWS], a[COLUMNS]
+    image, places, values = work.image, work.sorted_places, work.sorted_values
+    for c in range(a[C]):
+        for i in range(work.first[c * a[W]], work.first[(c + 1) * a[W]]):
+            y, left = (places[i] >> 16) + a[PAD_H], (places[i] & 0xFFFF) + a[PAD_W] - kernel_w + 1
+            low, high, value = max(0, -left), min(kernel_w, columns - left), values[i]
+            for k in range(max(0, y - rows + 1), min(kernel_h, y + 1)):
+                start = ((y - k) * columns + left + low) * depth
+                to = ((c * kernel_h + k) * kernel_w + low) * depth
+                for j in range(0, (high - low) * depth, LANES * vectors):
+                    add_product(total, to + j, image, start + j, value, vectors)
 
 
-def _give_back(vectors: int) -> Callable[..., None]:
-    @compiled
-    def give_back(a, image, work, weight):
-        """The work's image = the gradient of the padded input: each gradient of the output sends its weights."""
-        depth, window, high, wide = _whole(a[C]), a[WINDOW], a[ROWS] // a[WINDOW], a[COLUMNS] // a[WINDOW]
-        count, kernel_h, row_of_weights, line = a[D], a[KERNEL_H], a[KERNEL_W] * depth, (a[W] + 2 * a[PAD_W]) * depth
-        grad, index = (
-            _floats(a[OUT], a[IMAGES] * high * wide * count),
-            _bytes(a[INDEX], a[IMAGES] * high * wide * count),
-        )
-        pixels, offsets = work.image, work.places
-        for k in range(window * window):
-            offsets[k] = k // window * line + k % window * depth
-        pixels[:] = 0
-        for d in range(count):
-            given = image * high * wide * count + d
-            for row in range(high):
-                for column in range(wide):
-                    value = grad[given]
-                    if value != 0:
-                        to = (row * line + column * depth) * window + offsets[index[given]]
-                        start = d * kernel_h * row_of_weights
-                        for _ in range(kernel_h):
-                            for j in range(0, row_of_weights, LANES * vectors):
-                                add_product(pixels, to + j, weight, start + j, value, vectors)
-                            to, start = to + line, start + row_of_weights
-                    given += count
-
-    return give_back
+@compiled
+def _give_back(a, image, work, weight, vectors):
+    """The work's image = the gradient of the padded input: each gradient of the output sends its weights."""
+    literally(vectors)
+    depth, window, high, wide = _whole(a[C]), a[WINDOW], a[ROWS] // a[WINDOW], a[COLUMNS] // a[WINDOW]
+    count, kernel_h, row_of_weights, line = a[D], a[KERNEL_H], a[KERNEL_W] * depth, (a[W] + 2 * a[PAD_W]) * depth
+    grad, index = (
+        _floats(a[OUT], a[IMAGES] * high * wide * count),
+        _bytes(a[INDEX], a[IMAGES] * high * wide * count),
+    )
+    pixels, offsets = work.image, work.places
+    for k in range(window * window):
+        offsets[k] = k // window * line + k % window * depth
+    pixels[:] = 0
+    for d in range(count):
+        given = image * high * wide * count + d
+        for row in range(high):
+            for column in range(wide):
+                value = grad[given]
+                if value != 0:
+                    to = (row * line + column * depth) * window + offsets[index[given]]
+                    start = d * kernel_h * row_of_weights
+                    for _ in range(kernel_h):
+                        for j in range(0, row_of_weights, LANES * vectors):
+                            add_product(pixels, to + j, weight, start + j, value, vectors)
+                        to, start = to + line, start + row_of_weights
+                given += count
 
 
 @compiled
@@ -282,46 +276,46 @@ def _fill(a, work):
             store(work.image, pixel * depth + j, load(bias, j, LANES))
 
 
-def _pool(lanes: int) -> Callable[..., None]:
-    @compiled
-    def pool(a, image, work):
-        """out = the largest of each window of the image, index = which one that was, unless a[INDEX] is 0."""
-        depth, window, wide = _whole(a[D]), a[WINDOW], a[COLUMNS] // a[WINDOW]
-        windows = a[ROWS] // window * wide
-        out, index = _floats(a[OUT], a[IMAGES] * windows * a[D]), _bytes(a[INDEX], a[IMAGES] * windows * a[D])
-        for place in range(windows):
-            first = (place // wide * window * a[COLUMNS] + place % wide * window) * depth
-            for block in range(0, a[D], lanes):
-                shift = min(block, a[D] - lanes)
-                best, which = load(work.image, first + shift, lanes), all_of(0, lanes)
-                for k in range(1, window * window):
-                    at = first + (k // window * a[COLUMNS] + k % window) * depth + shift
-                    value = load(work.image, at, lanes)
-                    better = beats(value, best)
-                    best, which = choose(better, value, best), choose(better, all_of(k, lanes), which)
-                to = (image * windows + place) * a[D] + shift
-                store(out, to, best)
-                if a[INDEX] != 0:
-                    store(index, to, which)
-
-    return pool
+@compiled
+def _pool(a, image, work, lanes):
+    """out = the largest of each window of the image, index = which one that was, unless a[INDEX] is 0."""
+    literally(lanes)
+    depth, window, wide = _whole(a[D]), a[WINDOW], a[COLUMNS] // a[WINDOW]
+    windows = a[ROWS] // window * wide
+    out, index = _floats(a[OUT], a[IMAGES] * windows * a[D]), _bytes(a[INDEX], a[IMAGES] * windows * a[D])
+    for place in range(windows):
+        first = (place // wide * window * a[COLUMNS] + place % wide * window) * depth
+        for block in range(0, a[D], lanes):
+            shift = min(block, a[D] - lanes)
+            best, which = load(work.image, first + shift, lanes), all_of(0, lanes)
+            for k in range(1, window * window):
+                at = first + (k // window * a[COLUMNS] + k % window) * depth + shift
+                value = load(work.image, at, lanes)
+                better = beats(value, best)
+                best, which = choose(better, value, best), choose(better, all_of(k, lanes), which)
+            to = (image * windows + place) * a[D] + shift
+            store(out, to, best)
+            if a[INDEX] != 0:
+                store(index, to, which)
 
 
-def _unpool(lanes: int) -> Callable[..., None]:
-    @compiled
-    def unpool(a, image, work):
-        """image = the gradient of each window at the place that index names, 0 at the others."""
-        depth, window, wide = _whole(a[D]), a[WINDOW], a[COLUMNS] // a[WINDOW]
-        windows = a[ROWS] // window * wide
-        out, index = _floats(a[OUT], a[IMAGES] * windows * a[D]), _bytes(a[INDEX], a[IMAGES] * windows * a[D])
-        for place in range(windows):
-            first = (place // wide * window * a[COLUMNS] + place % wide * window) * depth
-            for block in range(0, a[D], lanes):
-                shift = min(block, a[D] - lanes)
-                given = (image * windows + place) * a[D] + shift
-                grad, which = load(out, given, lanes), load(index, given, lanes)
+@compiled
+def _unpool(a, image, work, lanes):
+    """image = the gradient of each window at the place that index names, 0 elsewhere; windows of 1 have no index."""
+    literally(lanes)
+    depth, window, wide = _whole(a[D]), a[WINDOW], a[COLUMNS] // a[WINDOW]
+    windows = a[ROWS] // window * wide
+    out, index = _floats(a[OUT], a[IMAGES] * windows * a[D]), _bytes(a[INDEX], a[IMAGES] * windows * a[D])
+    for place in range(windows):
+        first = (place // wide * window * a[COLUMNS] + place % wide * window) * depth
+        for block in range(0, a[D], lanes):
+            shift = min(block, a[D] - lanes)
+            given = (image * windows + place) * a[D] + shift
+            grad = load(out, given, lanes)
+            if window == 1:
+                store(work.image, first + shift, grad)
+            else:
+                which = load(index, given, lanes)
                 for k in range(window * window):
                     chosen = choose(equals(which, all_of(k, lanes)), grad, none_of(grad))
                     store(work.image, first + (k // window * a[COLUMNS] + k % window) * depth + shift, chosen)
-
-    return unpool

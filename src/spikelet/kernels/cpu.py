@@ -105,7 +105,7 @@ def _start(
         _mode(layer.reset),
         code,
         sums_at,
-        _streams(given) if name == "forward" else 0,
+        kind == "lif" and name == "forward" and _streams(given),
     )
     arguments = create_string_buffer(ARGUMENTS.pack(*fields, *_floats(layer, *numbers)))
     threads.run(entry, addressof(arguments), parallel=neurons * num_steps >= ALONE and neurons > size)

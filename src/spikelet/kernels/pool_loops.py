@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import carray
+from numba import carray, literally
 
 from spikelet.kernels.cpu_loops import compiled, elements, pointer, take, untyped
 from spikelet.kernels.vectors import all_of, beats, choose, equals, load, none_of, store
@@ -19,8 +19,10 @@ FIELDS = 10
 
 
 def entries(lanes: int, version: int) -> dict[str, Callable[[Any], None]]:
-    """The passes for vectors of ``lanes`` <= channels, by name, still to be compiled. ``version``: as in cpu_passes."""
-    forward_row, backward_row = _forward_row(lanes), _backward_row(lanes)
+    """The passes for vectors of ``lanes`` <= channels, by name, still to be compiled. ``version``: as in cpu_passes.
+
+    They close over nothing but numbers, or numba's cache on disk would not know them again.
+    """
 
     def forward(sample):
         if version >= 0:
@@ -28,7 +30,7 @@ def entries(lanes: int, version: int) -> dict[str, Callable[[Any], None]]:
             start = take(a) * a[SIZE]
             while start < a[ROWS]:
                 for row in range(start, min(start + a[SIZE], a[ROWS])):
-                    forward_row(a, row, x, out, index)
+                    _forward_row(a, row, x, out, index, lanes)
                 start = take(a) * a[SIZE]
 
     def backward(sample):
@@ -37,7 +39,7 @@ def entries(lanes: int, version: int) -> dict[str, Callable[[Any], None]]:
             start = take(a) * a[SIZE]
             while start < a[ROWS]:
                 for row in range(start, min(start + a[SIZE], a[ROWS])):
-                    backward_row(a, row, x, out, index)
+                    _backward_row(a, row, x, out, index, lanes)
                     _clear_rest(a, row, x)
                 start = take(a) * a[SIZE]
 
@@ -62,47 +64,43 @@ def _first(a, row):
     return (row // high * a[HEIGHT] + row % high * a[WINDOW]) * a[WIDTH] * a[CHANNELS]
 
 
-def _forward_row(lanes: int) -> Callable[..., None]:
-    @compiled
-    def forward_row(a, row, x, out, index):
-        """out = the largest of each window, index = which one that was, counted row by row; unless a[INDEX] is 0."""
-        channels, window, wide = a[CHANNELS], a[WINDOW], a[WIDTH] // a[WINDOW]
-        keep, line = a[INDEX] != 0, a[WIDTH] * channels
-        first = _first(a, row)
-        for column in range(wide):
-            for block in range(0, channels, lanes):
-                shift = min(block, channels - lanes)
-                at = first + column * window * channels + shift
-                best, which = load(x, at, lanes), all_of(0, lanes)
-                for k in range(1, window * window):
-                    value = load(x, at + k // window * line + k % window * channels, lanes)
-                    better = beats(value, best)
-                    best, which = choose(better, value, best), choose(better, all_of(k, lanes), which)
-                to = (row * wide + column) * channels + shift
-                store(out, to, best)
-                if keep:
-                    store(index, to, which)
-
-    return forward_row
+@compiled
+def _forward_row(a, row, x, out, index, lanes):
+    """out = the largest of each window, index = which one that was, counted row by row; unless a[INDEX] is 0."""
+    literally(lanes)
+    channels, window, wide = a[CHANNELS], a[WINDOW], a[WIDTH] // a[WINDOW]
+    keep, line = a[INDEX] != 0, a[WIDTH] * channels
+    first = _first(a, row)
+    for column in range(wide):
+        for block in range(0, channels, lanes):
+            shift = min(block, channels - lanes)
+            at = first + column * window * channels + shift
+            best, which = load(x, at, lanes), all_of(0, lanes)
+            for k in range(1, window * window):
+                value = load(x, at + k // window * line + k % window * channels, lanes)
+                better = beats(value, best)
+                best, which = choose(better, value, best), choose(better, all_of(k, lanes), which)
+            to = (row * wide + column) * channels + shift
+            store(out, to, best)
+            if keep:
+                store(index, to, which)
 
 
-def _backward_row(lanes: int) -> Callable[..., None]:
-    @compiled
-    def backward_row(a, row, x, out, index):
-        """x = out at the pixel of each window that index names, 0 at the others."""
-        channels, window, wide = a[CHANNELS], a[WINDOW], a[WIDTH] // a[WINDOW]
-        line, first = a[WIDTH] * channels, _first(a, row)
-        for column in range(wide):
-            for block in range(0, channels, lanes):
-                shift = min(block, channels - lanes)
-                at = first + column * window * channels + shift
-                given = (row * wide + column) * channels + shift
-                grad, which = load(out, given, lanes), load(index, given, lanes)
-                for k in range(window * window):
-                    chosen = choose(equals(which, all_of(k, lanes)), grad, none_of(grad))
-                    store(x, at + k // window * line + k % window * channels, chosen)
-
-    return backward_row
+@compiled
+def _backward_row(a, row, x, out, index, lanes):
+    """x = out at the pixel of each window that index names, 0 at the others."""
+    literally(lanes)
+    channels, window, wide = a[CHANNELS], a[WINDOW], a[WIDTH] // a[WINDOW]
+    line, first = a[WIDTH] * channels, _first(a, row)
+    for column in range(wide):
+        for block in range(0, channels, lanes):
+            shift = min(block, channels - lanes)
+            at = first + column * window * channels + shift
+            given = (row * wide + column) * channels + shift
+            grad, which = load(out, given, lanes), load(index, given, lanes)
+            for k in range(window * window):
+                chosen = choose(equals(which, all_of(k, lanes)), grad, none_of(grad))
+                store(x, at + k // window * line + k % window * channels, chosen)
 
 
 @compiled

@@ -52,6 +52,10 @@ class EarlyStop(EarlyStopping):
     def state_key(self) -> str:
         return "EarlyStop"
 
+    def on_train_start(self, trainer, pl_module) -> None:
+        if self.wait_count >= self.patience:  # a run that had stopped is resumed
+            trainer.should_stop = True
+
     def on_validation_end(self, trainer, pl_module) -> None:
         super().on_validation_end(trainer, pl_module)
         if not trainer.sanity_checking and self.wait_count == 0:
@@ -65,8 +69,8 @@ class EarlyStop(EarlyStopping):
         return {**super().state_dict(), "best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best = state_dict.pop("best")
-        super().load_state_dict(state_dict)
+        self.best = state_dict["best"]
+        super().load_state_dict({**state_dict, "patience": self.patience})
 
 
 class MetricsCSV(Callback):

@@ -23,7 +23,7 @@ def load_network(path: str | Path) -> Network | SNN:
         network = build(NetworkSettings(**described["network"]), tuple(described["input_shape"]))
         prefix = "network."
         state = {k.removeprefix(prefix): v for k, v in saved["state_dict"].items() if k.startswith(prefix)}
-        best = saved["callbacks"].get("EarlyStop", {}).get("best")
+        best = saved.get("callbacks", {}).get("EarlyStop", {}).get("best")
         network.load_state_dict(best or state)
     except Exception as error:  # torch.load raises a dozen kinds on foreign bytes
         reason = str(error).splitlines()[0] if str(error) else ""

@@ -43,7 +43,7 @@ def fit(
     from spikelet.training.callbacks import CtrlC
     from spikelet.training.module import Classifier
 
-    ctrl_c = CtrlC()
+    ctrl_c, early_stop = CtrlC(), _early_stop(settings, val_loader)
     run_dir = Path(run_dir) if run_dir is not None else None
     options: dict[str, Any] = {
         "max_epochs": settings.num_epochs,
@@ -57,7 +57,7 @@ def fit(
         "log_every_n_steps": 50,
     }
     given = dict(trainer or {})
-    callbacks = [*given.pop("callbacks", []), *_early_stop(settings, val_loader), *options["callbacks"], ctrl_c]
+    callbacks = [*given.pop("callbacks", []), *early_stop, *options["callbacks"], ctrl_c]
     options.update(given, callbacks=callbacks)
     runner = lightning.Trainer(**options)
     checkpoint = _checkpoint(run_dir, resume)
