@@ -390,7 +390,7 @@ def test_ctrl_c_says_how_to_go_on(elsewhere: Path) -> None:
         (["trian"], ("command", "trian", "did you mean train?")),
         (["train"], ("recipe: name one", "digits-demo")),
         (["train", "digits-demo"], ("digits-demo", "recipe=digits-demo")),
-        (["train", "recipe=digit-demo"], ("digit-demo", "did you mean digits-demo?", "mnist-lenet-k0")),
+        (["train", "recipe=digit-demo"], ("digit-demo", "did you mean digits-demo?", "`spikelet recipes`")),
         (["train", "recipe=digits-demo", "train.lrr=1"], ("train.lrr: no such key", "did you mean train.lr?")),
         (["train", "recipe=digits-demo", "+foo=1"], ("foo: no such key",)),
         (["train", "recipe=digits-demo", "train.lr=fast"], ("train.lr", "fast", "Float")),

@@ -111,7 +111,7 @@ ON_MNIST = [line for line in commands(README) if needs_mnist(line)]
 @pytest.mark.parametrize("line", [line for line in ON_MNIST if " datasets " not in line])
 def test_line_on_fake_mnist(line: str, elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for kind in (MNIST, NMNIST):
-        kind.write_fake(elsewhere / "data", num_train=24, num_test=6)
+        kind.write_fake(elsewhere / "data", num_train=240, num_test=6)
     monkeypatch.setenv("SPIKELET_DATA", str(elsewhere / "data"))
     run_line(line, "data.verify=false")
 

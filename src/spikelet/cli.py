@@ -58,7 +58,7 @@ train.* convert.* evaluate.*; trainer.* goes to lightning.Trainer. -m sweeps ove
   spikelet train -m recipe=mnist-lenet-k0 train.operation_cost=0.05,0.1,0.2""",
     "evaluate": """\
 spikelet evaluate RUN [key=value ...]
-Keys: num_steps input_noise batch_size num_threads seed data.root data.verify data.download fraction_bits output.
+Keys: num_steps input_noise split batch_size num_threads seed data.root data.verify data.download output.
 A run's own settings renew its report.json; others go to RUN/evaluate/... or to output=FOLDER.
 
   spikelet evaluate mnist-lenet data.root=~/data

@@ -55,7 +55,7 @@ class SpikingBlock(nn.Module):
         )
 
     def _current(self, x: Tensor) -> Tensor:
-        """``x`` may have any layout and, where it needs no gradient, any dtype. Hooks on a convolution ``op`` are not called."""
+        """``x`` may have any layout and, where it needs no gradient, any dtype. No hook on a convolution is called."""
         op, pool = self.op, self.pool
         if isinstance(op, nn.Linear):
             return pool(self._normed(op(x.flatten(1).to(next(op.parameters()).dtype))))

@@ -179,14 +179,19 @@ def check_recipe(overrides: list[str], config_dir: str | None) -> None:
     """Raise SpikeletError unless exactly one known recipe (or a sweep over known ones) is chosen."""
     known = available(config_dir)
     chosen = [word.partition("=")[2] for word in overrides if word.startswith("recipe=")]
+    listed = f"(there are: {', '.join(known)})"
     if not chosen:
-        raise SpikeletError(f"recipe: name one, such as recipe=digits-demo (there are: {', '.join(known)})")
+        raise SpikeletError(f"recipe: name one, such as recipe=digits-demo {listed}")
     if re.fullmatch(r"[\w,.-]*", chosen[-1]):
         for name in chosen[-1].split(","):
             if name not in known:
                 close = get_close_matches(name, known, n=3)
-                hint = f"; did you mean {' or '.join(close)}?" if close else ""
-                raise SpikeletError(f"recipe: no recipe {name!r}{hint} (there are: {', '.join(known)})")
+                hint = (
+                    f"; did you mean {' or '.join(close)}? `spikelet recipes` lists all {len(known)}"
+                    if close
+                    else f" {listed}"
+                )
+                raise SpikeletError(f"recipe: no recipe {name!r}{hint}")
 
 
 def _free_trainer(word: str) -> str:
