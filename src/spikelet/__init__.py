@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from spikelet.integer import IntegerNetwork
     from spikelet.networks import SNN, Network, NetworkSettings, build
     from spikelet.neurons import IF, LIF, PLIF, SRM, ThresholdWalk
+    from spikelet.quantizers import quantize
     from spikelet.runs import load
     from spikelet.training import TrainSettings, load_network
     from spikelet.training.fit import fit
@@ -22,6 +23,7 @@ _ROOMS = {
     "integer": ("IntegerNetwork",),
     "networks": ("SNN", "Network", "NetworkSettings", "build"),
     "neurons": ("IF", "LIF", "PLIF", "SRM", "ThresholdWalk"),
+    "quantizers": ("quantize",),
     "runs": ("load",),
     "training": ("TrainSettings", "fit", "load_network"),
 }
@@ -46,6 +48,7 @@ __all__ = [
     "fit",
     "load",
     "load_network",
+    "quantize",
     "to_integer",
     "to_spiking",
 ]
