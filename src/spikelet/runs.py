@@ -61,11 +61,28 @@ def train(config: Config, run_dir: Path, say: Say = print) -> dict[str, Any]:
 
 
 def start_from(name: str, network: Any) -> None:
-    """Give ``network`` the trained weights of the run ``name``, which must have the same layers."""
-    trained = _trained(name, "init_from")
-    if trained.settings != network.settings or trained.input_shape != network.input_shape:
-        raise SpikeletError(f"init_from: {name} was trained with other model settings ({trained.settings})")
-    network.load_state_dict(trained.state_dict())
+    """Give ``network`` the trained weights of the run ``name``, which must have the same layers.
+
+    What becomes of weights and activations may differ: their levels, bounds, neurons.
+    """
+    trained = {_unquantized(key): value for key, value in _trained(name, "init_from").state_dict().items()}
+    ours = network.state_dict()
+    for key, value in ours.items():
+        given = trained.pop(_unquantized(key), None)
+        if given is None or given.shape != value.shape:
+            what = "none" if given is None else str([*given.shape])
+            raise SpikeletError(
+                f"init_from: {key} is {[*value.shape]} here and {what} in {name}; expected the same layers"
+            )
+        ours[key] = given
+    if trained:
+        raise SpikeletError(f"init_from: {name} has {next(iter(trained))}, which is not here; expected the same layers")
+    network.load_state_dict(ours)
+
+
+def _unquantized(key: str) -> str:
+    """The name of a parameter, whether its weight is quantized or not."""
+    return key.replace("parametrizations.weight.original", "weight")
 
 
 def teacher_of(config: Config, network: Any) -> Any:
