@@ -128,7 +128,8 @@ def costs(reports: dict[str, Report]) -> str:
     published = [("work D, k = 0", PUBLISHED_D[0][4], PUBLISHED_D[0][0])]
     plots.plot_trade_off([*runs.values()], DOCS / "figures" / "trade_off.png", labels, published, legend="cost")
     text = "\n### What operations cost\n\n"
-    text += "The same network, trained without a price (`lenet-1`), then four more epochs with one; five prices.\n\n"
+    text += "The same network, trained without a price (`lenet-1`), then three more epochs with one; five prices. "
+    text += "Three epochs are few: 0.1 is out of line.\n\n"
     text += HEADER + "".join(row(f"weight {weight:g}", report) for weight, report in runs.items())
     return text + "\n![accuracy against synaptic operations](figures/trade_off.png)\n"
 

@@ -348,7 +348,13 @@ def test_init_from_starts_with_the_weights_of_another_run(at_work: Path, capsys:
         for name in ("small", "again")
     )
     assert torch.allclose(before, after, atol=1e-5)
-    for words, said in ((["init_from=nobody"], "init_from: nobody"), (["init_from=small", "model.k=1"], "init_from:")):
+    other = ["init_from=small", "train.num_epochs=1", "model.k=1", "model.weights=float", "model.last=parity"]
+    assert cli.main(["train", *TINY, "exp_id=other", *other, "evaluate.num_steps=4"]) == 0
+    for words, said in (
+        (["init_from=nobody"], "init_from: nobody"),
+        (["init_from=small", "model.notation=5C3-FC10"], "expected the same layers"),
+        (["init_from=small", "model.neuron=lif", "model.norm=none"], "expected the same layers"),
+    ):
         assert cli.main(["train", *TINY, "exp_id=never", *words]) == 2
         assert said in capsys.readouterr().err
     assert not (at_work / "runs" / "never").exists()
