@@ -156,7 +156,6 @@ def test_recipes_that_the_documents_name_exist() -> None:
     named = {name for page in PAGES for name in re.findall(r"`([a-z0-9]+-[\w-]+)`", page.read_text())}
     assert {name for name in named if name.split("-")[0] in first_words} - set(recipes) <= {
         "mnist-lenet",
-        "mnist-lenet-light",
         "fashion-mnist",
     }
 
