@@ -132,9 +132,9 @@ def costs(reports: dict[str, Report]) -> str:
     published = [("work D, k = 0", PUBLISHED_D[0][4], PUBLISHED_D[0][0])]
     plots.plot_trade_off([*runs.values()], DOCS / "figures" / "trade_off.png", labels, published, legend="cost")
     text = "\n### What operations cost\n\n"
-    text += "`lenet-1` is recipe mnist-lenet-k0 with `train.operation_cost=0 train.num_epochs=8`; then three more epochs\n"
-    text += "with a price (`init_from=lenet-1 train.num_epochs=3 train.lr=0.001 train.operation_cost_ramp=1`); five prices. "
-    text += "Three epochs are few: 0.1 is out of line.\n\n"
+    text += "`lenet-1` is recipe mnist-lenet-k0 with `train.operation_cost=0 train.num_epochs=8`; then three more\n"
+    text += "epochs with a price (`init_from=lenet-1 train.num_epochs=3 train.lr=0.001 train.operation_cost_ramp=1`). "
+    text += "Three are few: 0.1 is out of line.\n\n"
     text += HEADER + "".join(row(f"weight {weight:g}", report) for weight, report in runs.items())
     return text + "\n![accuracy against synaptic operations](figures/trade_off.png)\n"
 
