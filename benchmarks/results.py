@@ -27,7 +27,7 @@ PUBLISHED_D = {
 }
 
 
-FLAGSHIPS = ("lenet-two", "lenet-fine", "mnist-lenet-k0")  # the first is the one in the box
+FLAGSHIPS = ("lenet-two", "lenet-two-s2", "lenet-fine", "mnist-lenet-k0")  # the first is the one in the box
 
 HOW_CHOSEN = """
 How `lenet-two`, the network in the box, was made, with `train.precision=32-true` throughout:
@@ -46,8 +46,10 @@ How `lenet-two`, the network in the box, was made, with `train.precision=32-true
 `first_levels=2`: the first layer spikes at most twice, so that all that the pixels say is said after two steps.
 
 Every setting that was trained on all 60,000 images was also read on the test set, ten in all, the two steps on the way
-among them; the best is shown. Without the long first stage and the lower price of the later ones: 99.43 to 99.53 %. One
-seed each: differences of less than 0.1 points are within the noise.
+among them, and the settings of each step were chosen knowing the one before: no validation set was held back, so the
+best figure flatters a little. `lenet-two-s2` is the last step once more, with seed 2 and nothing chosen. Without the
+long first stage and the lower price of the later ones: 99.43 to 99.53 %. Differences of less than 0.1 points are within
+the noise.
 """
 
 
