@@ -141,11 +141,16 @@ def costs(reports: dict[str, Report]) -> str:
     return text + "\n![accuracy against synaptic operations](figures/trade_off.png)\n"
 
 
+def measured(benchmark: str) -> dict[str, Any] | None:
+    """What ``benchmarks/BENCHMARK.py --json`` left in docs/reports, where it has been run."""
+    path = DOCS / "reports" / "benchmarks" / f"{benchmark}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
 def engine() -> str:
-    path = DOCS / "reports" / "benchmarks" / "integer_engine.json"
-    if not path.exists():
+    facts = measured("integer_engine")
+    if facts is None:
         return ""
-    facts = json.loads(path.read_text())
     text = "\n## Speed of the integer engine\n\n`python benchmarks/integer_engine.py`, "
     text += f"{facts['model']}, {facts['images']}: {facts['spikes']:,.0f} spikes and {facts['operations'] / 1e6:.3f} M "
     text += f"operations per image; {facts['processor']}; median of {facts['rounds']} interleaved rounds.\n\n"
@@ -208,10 +213,9 @@ def per_class(reports: dict[str, Report]) -> str:
 
 
 def training_speed() -> str:
-    path = DOCS / "reports" / "benchmarks" / "training.json"
-    if not path.exists():
+    facts = measured("training")
+    if facts is None:
         return ""
-    facts = json.loads(path.read_text())
     text = f"\n## Speed of training\n\n`python benchmarks/training.py`: {facts['notation']}, frames [{facts['steps']}, "
     text += f"{facts['batch']}, 2, 34, 34], {facts['threads']} threads; {facts['processor']}; allocator "
     text += f"{facts['allocator']}.\n\n"
@@ -223,27 +227,19 @@ def training_speed() -> str:
 
 
 def loading_speed() -> str:
-    path = DOCS / "reports" / "benchmarks" / "loading.json"
-    if not path.exists():
+    facts = measured("loading")
+    if facts is None:
         return ""
-    facts = json.loads(path.read_text())
-    text = (
-        f"\n`python benchmarks/loading.py`: {facts['recordings']:,} recordings of N-MNIST are read, rotated, shifted "
-    )
-    text += (
-        f"and framed in {facts['loading']:.2f} s, trained on in {facts['training']:.1f} s (T = {facts['num_steps']}, "
-    )
-    text += (
-        f"batch {facts['batch']}, {facts['threads']} threads): loading is {100 * facts['share']:.1f} % of an epoch.\n"
-    )
-    return text
+    text = f"\n`python benchmarks/loading.py`: {facts['recordings']:,} recordings of N-MNIST are read, rotated, "
+    text += f"shifted and framed in {facts['loading']:.2f} s, trained on in {facts['training']:.1f} s "
+    text += f"(T = {facts['num_steps']}, batch {facts['batch']}, {facts['threads']} threads): "
+    return text + f"loading is {100 * facts['share']:.1f} % of an epoch.\n"
 
 
 def neuron_speed() -> str:
-    path = DOCS / "reports" / "benchmarks" / "neurons.json"
-    if not path.exists():
+    facts = measured("neurons")
+    if facts is None:
         return ""
-    facts = json.loads(path.read_text())
     text = f"\n## Speed of a LIF layer\n\n`python benchmarks/neurons.py`: {facts['threads']} threads; "
     text += f"{facts['processor']}; "
     text += f"allocator {facts['allocator']}; median of {facts['rounds']} interleaved rounds.\n"

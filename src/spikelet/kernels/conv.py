@@ -7,9 +7,7 @@ its gradient, never stand in memory. Everything else is torch's convolution and 
 
 from __future__ import annotations
 
-import zlib
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +18,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from spikelet.kernels import conv_loops, cpu_loops, threads, vectors
-from spikelet.kernels.pool import LANES, LARGEST, max_pool
+from spikelet.kernels.pool import LANES, LARGEST, empty, max_pool
 from spikelet.kernels.vectors import LANES as LANES_OF_SUMS
 
 BUSY = 0.25  # the share of the input that is not 0 from which on torch's convolution is faster
@@ -111,8 +109,8 @@ class _Layer(NamedTuple):
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None, keep_index: bool) -> tuple[Tensor, Tensor | None]:
         """The output, and the places of the maxima."""
         high, wide = _convolved(x.shape, weight.shape, self.padding)
-        out = _empty((x.shape[0], weight.shape[0], high // self.size, wide // self.size), torch.float32)
-        index = _empty(out.shape, torch.uint8) if keep_index else None
+        out = empty((x.shape[0], weight.shape[0], high // self.size, wide // self.size), torch.float32)
+        index = empty(out.shape, torch.uint8) if keep_index else None
         biases = _filled(weight.new_zeros(weight.shape[0]) if bias is None else bias.detach())
         weights = _filled(weight.detach().flip(3).permute(1, 2, 3, 0))
         self._start("forward", _dense(x), weight.shape, weights, out, index, biases)
@@ -130,7 +128,7 @@ class _Layer(NamedTuple):
         if self.size == 1:
             settings = [1, 1], self.padding, [1, 1], False, [0, 0], 1, [True, False, False]
             return torch.ops.aten.convolution_backward(grad, x, weight, None, *settings)[0]
-        out = _empty(x.shape, torch.float32)
+        out = empty(x.shape, torch.float32)
         weights = _filled(weight.detach().permute(0, 2, 3, 1))
         self._start("backward_input", out, weight.shape, weights, grad, index)
         return out
@@ -179,13 +177,8 @@ def _filled(weight: Tensor) -> Tensor:
     return functional.pad(weight, (0, -weight.shape[-1] % LANES_OF_SUMS)).contiguous()
 
 
-def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    return torch.empty(shape, dtype=dtype, memory_format=torch.channels_last)
-
-
 @cache
 def _compiled(name: str, lanes: int, unrolled: int) -> Any:
     """The pass ``name``; compiled when it is first used, then on disk."""
-    sources = [Path(str(module.__file__)).read_bytes() for module in (cpu_loops, vectors, conv_loops)]
-    body = conv_loops.entries(lanes, unrolled, zlib.crc32(b"".join(sources)))[name]
+    body = conv_loops.entries(lanes, unrolled, cpu_loops.version_of(cpu_loops, vectors, conv_loops))[name]
     return cfunc(types.void(types.CPointer(types.int64)), cache=True, error_model="numpy")(body)

@@ -75,7 +75,7 @@ def entries(lanes: int, vectors: int, version: int) -> dict[str, Callable[[Any],
             while image < a[IMAGES]:
                 _gather(a, x, image, work)
                 _fill(a, work)
-                _spread(a, work, weight, vectors)
+                _meet(a, work, weight, vectors, 0)
                 _pool(a, image, work, lanes)
                 image = take(a)
 
@@ -90,7 +90,7 @@ def entries(lanes: int, vectors: int, version: int) -> dict[str, Callable[[Any],
                 for image in range(chunk * a[CHUNK], min((chunk + 1) * a[CHUNK], a[IMAGES])):
                     _gather(a, x, image, work)
                     _unpool(a, image, work, lanes)
-                    _collect(a, work, total, vectors)
+                    _meet(a, work, total, vectors, 1)
                 chunk = take(a)
 
     def backward_input(sample):
@@ -189,9 +189,13 @@ def _split(a, place, share, share_of_lines):
 
 
 @compiled
-def _spread(a, work, weight, vectors):
-    """image += what each event sends."""
+def _meet(a, work, weight, vectors, learning):
+    """image += what each event sends by its weights; or, where ``learning``, weight += what each event says of them.
+
+    Then the image holds the gradients of the outputs.
+    """
     literally(vectors)
+    literally(learning)
     depth, kernel_h, kernel_w, rows, columns = _whole(a[D]), a[KERNEL_H], a[KERNEL_W], a[ROWS], a[COLUMNS]
     image, places, values = work.image, work.sorted_places, work.sorted_values
     for c in range(a[C]):
@@ -199,27 +203,13 @@ def _spread(a, work, weight, vectors):
             y, left = (places[i] >> 16) + a[PAD_H], (places[i] & 0xFFFF) + a[PAD_W] - kernel_w + 1
             low, high, value = max(0, -left), min(kernel_w, columns - left), values[i]
             for k in range(max(0, y - rows + 1), min(kernel_h, y + 1)):
-                to = ((y - k) * columns + left + low) * depth
-                start = ((c * kernel_h + k) * kernel_w + low) * depth
+                output = ((y - k) * columns + left + low) * depth
+                tap = ((c * kernel_h + k) * kernel_w + low) * depth
                 for j in range(0, (high - low) * depth, LANES * vectors):
-                    add_product(image, to + j, weight, start + j, value, vectors)
-
-
-@compiled
-def _collect(a, work, total, vectors):
-    """total += what the gradients in the image say of the weights of each event."""
-    literally(vectors)
-    depth, kernel_h, kernel_w, rows, columns = _whole(a[D]), a[KERNEL_H], a[KERNEL_W], a[ROWS], a[COLUMNS]
-    image, places, values = work.image, work.sorted_places, work.sorted_values
-    for c in range(a[C]):
-        for i in range(work.first[c * a[W]], work.first[(c + 1) * a[W]]):
-            y, left = (places[i] >> 16) + a[PAD_H], (places[i] & 0xFFFF) + a[PAD_W] - kernel_w + 1
-            low, high, value = max(0, -left), min(kernel_w, columns - left), values[i]
-            for k in range(max(0, y - rows + 1), min(kernel_h, y + 1)):
-                start = ((y - k) * columns + left + low) * depth
-                to = ((c * kernel_h + k) * kernel_w + low) * depth
-                for j in range(0, (high - low) * depth, LANES * vectors):
-                    add_product(total, to + j, image, start + j, value, vectors)
+                    if learning:
+                        add_product(weight, tap + j, image, output + j, value, vectors)
+                    else:
+                        add_product(image, output + j, weight, tap + j, value, vectors)
 
 
 @compiled

@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import math
 import struct
-import zlib
 from collections.abc import Callable
 from ctypes import addressof, create_string_buffer
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -96,17 +94,8 @@ def _start(
     places = x.tensor.data_ptr(), x.stride, given.tensor.data_ptr(), given.stride, out.tensor.data_ptr(), out.stride
     sums_at = 0 if sums is None else sums.ctypes.data
     code = SLOPES[layer.surrogate.name][0]
-    fields = (
-        0,
-        neurons,
-        num_steps,
-        size,
-        *places,
-        _mode(layer.reset),
-        code,
-        sums_at,
-        kind == "lif" and name == "forward" and _streams(given),
-    )
+    streams = kind == "lif" and name == "forward" and _streams(given)
+    fields = 0, neurons, num_steps, size, *places, _mode(layer.reset), code, sums_at, streams
     arguments = create_string_buffer(ARGUMENTS.pack(*fields, *_floats(layer, *numbers)))
     threads.run(entry, addressof(arguments), parallel=neurons * num_steps >= ALONE and neurons > size)
 
@@ -143,6 +132,5 @@ def _entry(name: str, dtype: torch.dtype) -> int:
 
 @cache
 def _compiled(name: str, signature: Any) -> Any:
-    sources = [Path(str(module.__file__)).read_bytes() for module in (cpu_loops, vectors, cpu_passes)]
-    body = cpu_passes.entries(zlib.crc32(b"".join(sources)))[name]
+    body = cpu_passes.entries(cpu_loops.version_of(cpu_loops, vectors, cpu_passes))[name]
     return cfunc(signature, cache=True, error_model="numpy")(body)

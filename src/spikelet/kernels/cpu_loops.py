@@ -7,7 +7,10 @@ arithmetic is that of ``reference``. Membranes ``u`` are those after charging an
 Arrays of bfloat16 come as uint16; ``real`` and ``stored`` convert, and do nothing to float32.
 """
 
+import zlib
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -25,6 +28,11 @@ ATAN, FAST_SIGMOID, SIGMOID, TRIANGLE, BOXCAR = 0, 1, 2, 3, 4  # anything else: 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compiled as part of the pass that calls it, without bounds checks and without fastmath."""
     return njit(boundscheck=False, error_model="numpy")(function)
+
+
+def version_of(*modules: ModuleType) -> int:
+    """What passes close over, so that they are compiled anew when a source changes: numba looks at one file only."""
+    return zlib.crc32(b"".join(Path(str(module.__file__)).read_bytes() for module in modules))
 
 
 def intrinsic(build: Callable[..., Any]) -> Callable[..., Any]:

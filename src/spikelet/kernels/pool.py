@@ -7,9 +7,7 @@ memory as channels_last; input in another layout is copied first, which takes ha
 
 from __future__ import annotations
 
-import zlib
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,7 +52,7 @@ class _MaxPool(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, size: int) -> Tensor:
         ctx.shape, ctx.size = x.shape, size
-        index = _empty(_pooled(x.shape, size), torch.uint8)
+        index = empty(_pooled(x.shape, size), torch.uint8)
         ctx.save_for_backward(index)
         return _forward(x, size, index)
 
@@ -62,13 +60,13 @@ class _MaxPool(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad: Tensor):
         (index,) = ctx.saved_tensors
-        x = _empty(ctx.shape, grad.dtype)
+        x = empty(ctx.shape, grad.dtype)
         _start("backward", x, grad.contiguous(memory_format=torch.channels_last), index, ctx.size)
         return x, None
 
 
 def _forward(x: Tensor, size: int, index: Tensor | None) -> Tensor:
-    out = _empty(_pooled(x.shape, size), x.dtype)
+    out = empty(_pooled(x.shape, size), x.dtype)
     _start("forward", x, out, index, size)
     return out
 
@@ -77,7 +75,8 @@ def _pooled(shape: tuple[int, ...], size: int) -> tuple[int, ...]:
     return *shape[:2], shape[2] // size, shape[3] // size
 
 
-def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+def empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Fresh memory, channels_last."""
     return torch.empty(shape, dtype=dtype, memory_format=torch.channels_last)
 
 
@@ -95,7 +94,6 @@ def _start(name: str, x: Tensor, out: Tensor, index: Tensor | None, size: int) -
 @cache
 def _compiled(name: str, lanes: int, dtype: torch.dtype) -> Any:
     """The pass ``name`` for tensors of ``dtype``; compiled when it is first used, then on disk."""
-    sources = [Path(str(module.__file__)).read_bytes() for module in (cpu_loops, vectors, pool_loops)]
-    body = pool_loops.entries(lanes, zlib.crc32(b"".join(sources)))[name]
+    body = pool_loops.entries(lanes, cpu_loops.version_of(cpu_loops, vectors, pool_loops))[name]
     signature = types.void(types.CPointer(ELEMENTS[dtype]))
     return cfunc(signature, cache=True, error_model="numpy")(body)

@@ -186,11 +186,9 @@ def check_recipe(overrides: list[str], config_dir: str | None) -> None:
         for name in chosen[-1].split(","):
             if name not in known:
                 close = get_close_matches(name, known, n=3)
-                hint = (
-                    f"; did you mean {' or '.join(close)}? `spikelet recipes` lists all {len(known)}"
-                    if close
-                    else f" {listed}"
-                )
+                hint = f" {listed}"
+                if close:
+                    hint = f"; did you mean {' or '.join(close)}? `spikelet recipes` lists all {len(known)}"
                 raise SpikeletError(f"recipe: no recipe {name!r}{hint}")
 
 

@@ -74,7 +74,6 @@ class ConstrainedBackpropagation(Callback):
             raise SpikeletError(f"lr, max_period: expected lr > 0 and max_period >= 1, got {lr} and {max_period}")
         self.lr, self.schedule = lr, Schedule(max_period)
         self.multipliers: dict[str, Tensor] = {}
-        self.dropped = False
         self._lagrangian = self._penalty = 0.0
         self._saved: dict[str, Any] | None = None
 
@@ -117,8 +116,7 @@ class ConstrainedBackpropagation(Callback):
         pl_module.log_dict({"lagrangian": lagrangian, "constraint_failure": self.failure(), "window": self.schedule.g})
         if not self.schedule.after_epoch(lagrangian):
             return
-        if self.schedule.g == DROP_AT and not self.dropped:
-            self.dropped = True
+        if self.schedule.g == DROP_AT:
             for scheduler in trainer.lr_scheduler_configs:
                 scheduler.scheduler.base_lrs = [0.1 * lr for lr in scheduler.scheduler.base_lrs]
             for optimizer in trainer.optimizers:
@@ -139,7 +137,7 @@ class ConstrainedBackpropagation(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         moments = self._ascent.state_dict() if self.multipliers else None
-        return {**vars(self.schedule), "dropped": self.dropped, "multipliers": self.multipliers, "moments": moments}
+        return {**vars(self.schedule), "multipliers": self.multipliers, "moments": moments}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._saved = state_dict
@@ -150,6 +148,5 @@ class ConstrainedBackpropagation(Callback):
         for name, multiplier in self.multipliers.items():
             multiplier.copy_(saved["multipliers"][name])
         self._ascent.load_state_dict(saved["moments"])
-        self.dropped = saved["dropped"]
         for key in vars(self.schedule):
             setattr(self.schedule, key, saved[key])
