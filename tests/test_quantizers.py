@@ -5,29 +5,73 @@ import torch
 from torch import nn
 
 from spikelet import SpikeletError
-from spikelet.quantizers import QUANTIZERS, Levels, Ternary, quantize_weight, weight_quantizer
+from spikelet.quantizers import (
+    LSQ,
+    QUANTIZERS,
+    Levels,
+    Ternary,
+    WeightQuantizer,
+    quantize_weight,
+    weight_quantizer,
+)
+
+
+def begun(name: str, weight: torch.Tensor) -> WeightQuantizer:
+    quantizer = QUANTIZERS[name]()
+    quantizer.begin(weight)
+    return quantizer
 
 
 @pytest.mark.parametrize("name", sorted(QUANTIZERS))
 def test_codes_times_scale_and_straight_through(name: str) -> None:
-    quantizer = QUANTIZERS[name]()
     w = torch.randn(8, 5, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    quantizer = begun(name, w)
     codes, scale = quantizer.codes(w), quantizer.scale(w)
     assert codes.dtype == torch.int8 and scale > 0
-    assert int(codes.abs().max()) <= 2 ** (quantizer.bits - 1) - 1
+    if quantizer.bits == 1:
+        assert set(codes.unique().tolist()) == {-1, 1}
+    else:
+        assert -(2 ** (quantizer.bits - 1)) <= int(codes.min()) and int(codes.max()) < 2 ** (quantizer.bits - 1)
     out = quantizer(w)
     assert torch.equal(out, codes * scale)
     grad = torch.randn_like(out)
     out.backward(grad)
-    assert torch.equal(w.grad, grad)
+    within = torch.ones_like(w)
+    if isinstance(quantizer, LSQ):
+        within = (w / scale >= quantizer.lowest) & (w / scale <= quantizer.highest)
+    assert torch.equal(w.grad, grad * within)
 
 
 @pytest.mark.parametrize("name", sorted(QUANTIZERS))
 def test_idempotent(name: str) -> None:
-    quantizer = QUANTIZERS[name]()
     w = torch.randn(50, 50, generator=torch.Generator().manual_seed(1))
+    quantizer = begun(name, w)
     once = quantizer(w)
     assert torch.allclose(quantizer(once), once, rtol=1e-6)
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_the_gradient_of_a_learned_step(bits: int) -> None:
+    """Its formula, from Esser et al., weight by weight."""
+    w = torch.randn(200, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    lsq = LSQ(bits).double()
+    lsq.begin(w)
+    grad = torch.randn_like(w)
+    lsq(w).backward(grad)
+    expected = 0.0
+    for weight, given in zip(w.tolist(), grad.tolist(), strict=True):
+        x = weight / lsq.step.item()
+        inside = lsq.lowest <= x <= lsq.highest
+        slope = round(x) - x if inside else (lsq.lowest if x < 0 else lsq.highest)
+        expected += given * slope / (200 * lsq.highest) ** 0.5
+    assert lsq.step.grad.item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_learned_steps_refuse() -> None:
+    with pytest.raises(SpikeletError, match="bits: expected 2 to 8, got 1"):
+        LSQ(1)
+    with pytest.raises(SpikeletError, match="weight: is all 0"):
+        LSQ().begin(torch.zeros(3))
 
 
 def test_parametrization_is_found_again() -> None:

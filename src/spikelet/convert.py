@@ -16,7 +16,7 @@ from spikelet.errors import ConversionError, SpikeletError
 from spikelet.integer import Add, Conv, IntegerNetwork, MaxPool, Neuron, Record, SumPool
 from spikelet.integer.check import INT32_MAX, PIXEL_MAX, peaks
 from spikelet.networks import SNN, Block, Network, Residual, answers
-from spikelet.quantizers import Levels, weight_quantizer
+from spikelet.quantizers import Levels, latent_weight, weight_quantizer
 from spikelet.spiking import FloatNode, Folded, SpikingNetwork, sum_pool
 
 MAX_FRACTION_BITS = 16
@@ -88,7 +88,7 @@ def _fold_block(name: str, source: int, block: Block) -> Folded:
     _check_block(name, block, weight)
     unit = block.input_unit
     if quantizer is not None:
-        latent: Tensor = op.parametrizations.weight.original  # type: ignore[assignment,union-attr]
+        latent = latent_weight(op)
         weight = quantizer.codes(latent).double()
         unit *= float(quantizer.scale(latent))
     bias = op.bias.double() if op.bias is not None else weight.new_zeros(weight.shape[0])

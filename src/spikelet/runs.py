@@ -63,12 +63,17 @@ def train(config: Config, run_dir: Path, say: Say = print) -> dict[str, Any]:
 def start_from(name: str, network: Any) -> None:
     """Give ``network`` the trained weights of the run ``name``, which must have the same layers.
 
-    What becomes of weights and activations may differ: their levels, bounds, neurons.
+    What becomes of weights and activations may differ: their levels, bounds, neurons. What a quantizer keeps of the
+    weight (scales) is taken over from a run with the same quantizer, else begun with the weights.
     """
-    trained = {_unquantized(key): value for key, value in _trained(name, "init_from").state_dict().items()}
+    from spikelet import quantizers
+
+    source = _trained(name, "init_from")
+    same = source.settings.weights == network.settings.weights
+    trained = {_unquantized(k): v for k, v in source.state_dict().items() if same or not _is_quantizers(k)}
     ours = network.state_dict()
-    for key, value in ours.items():
-        given = trained.pop(_unquantized(key), None)
+    for key in [k for k in ours if same or not _is_quantizers(k)]:
+        given, value = trained.pop(_unquantized(key), None), ours[key]
         if given is None or given.shape != value.shape:
             what = "none" if given is None else str([*given.shape])
             raise SpikeletError(
@@ -78,11 +83,17 @@ def start_from(name: str, network: Any) -> None:
     if trained:
         raise SpikeletError(f"init_from: {name} has {next(iter(trained))}, which is not here; expected the same layers")
     network.load_state_dict(ours)
+    if not same:
+        quantizers.begin(network)
 
 
 def _unquantized(key: str) -> str:
     """The name of a parameter, whether its weight is quantized or not."""
     return key.replace("parametrizations.weight.original", "weight")
+
+
+def _is_quantizers(key: str) -> bool:
+    return ".parametrizations.weight.0." in key
 
 
 def teacher_of(config: Config, network: Any) -> Any:

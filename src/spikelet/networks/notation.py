@@ -160,7 +160,7 @@ def _neuron(settings: NetworkSettings) -> Neuron:
     )
     surrogate = SURROGATES[settings.surrogate](*([] if settings.slope is None else [settings.slope]))
     v_reset = 0.0 if settings.reset == "zero" else None
-    return LIF(beta, v_threshold, v_reset, surrogate, delay_reset=settings.reset == "subtract_next")
+    return LIF(beta, v_threshold, v_reset, surrogate, settings.detach_reset, settings.reset == "subtract_next")
 
 
 def _op(token: str, shape: Shape, bias: bool) -> tuple[Op, Shape]:
@@ -190,8 +190,7 @@ def _check_shape(token: str, shape: Shape) -> None:
 def _weight_quantizer(settings: NetworkSettings, first: bool, last: bool) -> WeightQuantizer | None:
     if first or last:
         return Uniform() if (settings.first if first else settings.last) == "integer" else None
-    kind = QUANTIZERS.get(settings.weights)
-    return kind() if kind is not None else None
+    return QUANTIZERS[settings.weights]() if settings.weights != "float" else None
 
 
 def _activation(settings: NetworkSettings, first: bool) -> nn.Module:

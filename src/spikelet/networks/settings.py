@@ -1,6 +1,6 @@
 """What a network is made of, in words and numbers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from spikelet.errors import SpikeletError
 from spikelet.quantizers import QUANTIZERS
@@ -20,7 +20,8 @@ class NetworkSettings:
     pool          what Pk means: "conv" (the trainable k x k stride-k convolution of works D and E), "max" or "avg"
     k             activation level: values are multiples of 2^-k; None for a plain ReLU
     max_count     upper bound of a hidden activation's count, 1 to 127
-    weights       hidden layers: "ternary", "uniform8" or "float"
+    weights       hidden layers: a quantizer, "ternary", "twn", "cbp_binary", "cbp_ternary", "cbp_shift3", "cbp_shift7",
+                  "uniform2" to "uniform8"; or "float"
     first, last   "integer" (8-bit weights; the first on raw pixels) or "parity" (float weights, as published)
     first_levels  bound of the first layer's count, whose level is then 0 (unary code); None: like any other layer
     pixel_scale   pixels are divided by it before the first layer
@@ -33,9 +34,11 @@ class NetworkSettings:
     beta, v_threshold   decay per step and threshold; learned, one number per layer, with ``learn_beta``,
                   ``learn_threshold``
     reset         "subtract" the threshold, "subtract_next" (in the next step, snnTorch's) or "zero"
+    detach_reset  no gradient flows through the reset
     surrogate     the gradient's shape, and ``slope`` its parameter (alpha or width); None: the one it usually has
     norm          "batch" or "none" (then layers have a bias)
     readout       logits of a step: "spikes" of neurons on the last layer, or its "current"
+    pixel_offset  subtracted from the pixels of an image first: nothing, one whole number, or one per channel
     """
 
     notation: str = "32C5-P2-64C5-P2-1000C4-FC10"
@@ -54,10 +57,12 @@ class NetworkSettings:
     learn_beta: bool = False
     learn_threshold: bool = False
     reset: str = "subtract"
+    detach_reset: bool = True
     surrogate: str = "fast_sigmoid"
     slope: float | None = None
     norm: str = "batch"
     readout: str = "spikes"
+    pixel_offset: list[int] = field(default_factory=list)
 
     def check(self) -> None:
         for name, allowed in (
@@ -85,6 +90,8 @@ class NetworkSettings:
         if self.slope is not None and (not self.slope > 0 or self.surrogate == "straight_through"):
             expected = "null: it has none" if self.surrogate == "straight_through" else "a positive number"
             raise SpikeletError(f"model.slope: of {self.surrogate}, expected {expected}, got {self.slope}")
+        if self.pixel_offset and self.neuron is None:
+            raise SpikeletError(f"model.pixel_offset: only spiking networks have one, got {self.pixel_offset}")
         if self.num_steps < 1:
             raise SpikeletError(f"model.num_steps: expected at least 1, got {self.num_steps}")
         if not 0 <= self.beta <= 1:

@@ -23,18 +23,27 @@ class SNN(nn.Module):
     def __init__(self, layers: nn.Sequential, settings: NetworkSettings, input_shape: Shape) -> None:
         super().__init__()
         self.layers, self.settings, self.input_shape = layers, settings, input_shape
+        if len(settings.pixel_offset) not in (0, 1, input_shape[0]):
+            expected = f"none, one or {input_shape[0]}, one per channel"
+            raise SpikeletError(f"model.pixel_offset: expected {expected}, got {len(settings.pixel_offset)}")
 
     def forward(self, x: Tensor, num_steps: int | None = None) -> Tensor:
         first, *rest = self.layers
         self._check(x)
         if x.dim() == 4:
-            pixels = x.to(next(self.parameters()).dtype) / self.settings.pixel_scale
-            x = first(pixels, num_steps or self.settings.num_steps)
+            x = first(self._scaled(x), num_steps or self.settings.num_steps)
         else:
             x = first(self._first(x, num_steps))
         for layer in rest:
             x = layer(x)
         return x
+
+    def _scaled(self, images: Tensor) -> Tensor:
+        """Pixels as the first layer wants them: (pixel - offset) / scale."""
+        pixels = images.to(next(self.parameters()).dtype)
+        if self.settings.pixel_offset:
+            pixels = pixels - pixels.new_tensor(self.settings.pixel_offset).reshape(-1, 1, 1)
+        return pixels / self.settings.pixel_scale
 
     def _first(self, frames: Tensor, num_steps: int | None) -> Tensor:
         """The first ``num_steps`` frames of a recording."""

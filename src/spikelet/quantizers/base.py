@@ -10,7 +10,8 @@ from torch.nn.utils import parametrize
 class WeightQuantizer(nn.Module, ABC):
     """A torch parametrization of a ``weight``: forward is ``codes * scale``, the gradient passes straight through.
 
-    ``bits`` is the storage width of one code.
+    ``bits`` is the storage width of one code. ``begin`` is called with the weight whenever it was not reached by
+    training: when the quantizer is put on it, and when trained weights are loaded.
     """
 
     bits: int
@@ -22,6 +23,9 @@ class WeightQuantizer(nn.Module, ABC):
     @abstractmethod
     def scale(self, weight: Tensor) -> Tensor:
         """The value of one code unit, a positive scalar."""
+
+    def begin(self, weight: Tensor) -> None:
+        """Take from ``weight`` what the quantizer keeps of it; nothing, by default."""
 
     def forward(self, weight: Tensor) -> Tensor:
         with torch.no_grad():
@@ -47,6 +51,8 @@ def quantize_weight(op: nn.Module, quantizer: WeightQuantizer) -> nn.Module:
     >>> sorted(set(op.weight.flatten().tolist())) in ([-1.0, 0.0, 1.0], [-1.0, 1.0])
     True
     """
+    with torch.no_grad():
+        quantizer.begin(op.weight)  # type: ignore[arg-type]
     parametrize.register_parametrization(op, "weight", quantizer)
     return op
 
@@ -57,3 +63,18 @@ def weight_quantizer(op: nn.Module) -> WeightQuantizer | None:
         return None
     found = op.parametrizations.weight[0]  # type: ignore[union-attr,index]
     return found if isinstance(found, WeightQuantizer) else None
+
+
+def latent_weight(op: nn.Module) -> Tensor:
+    """The weight that is trained: behind the quantizer where there is one."""
+    quantized = parametrize.is_parametrized(op, "weight")
+    return op.parametrizations.weight.original if quantized else op.weight  # type: ignore[return-value,union-attr]
+
+
+def begin(network: nn.Module) -> None:
+    """Tell every quantizer of ``network`` the weight that it is on."""
+    with torch.no_grad():
+        for module in network.modules():
+            quantizer = weight_quantizer(module)
+            if quantizer is not None:
+                quantizer.begin(latent_weight(module))

@@ -22,7 +22,8 @@ LEVELS: dict[str, tuple[float, ...]] = {
 class CBP(WeightQuantizer):
     """The nearest of a few levels times s; ties go up. s = mean|W| when it is fixed, and fixed from then on.
 
-    The gradient is the identity. What pulls the weights to the levels is ``training.cbp``, with ``constraint``.
+    The gradient is the identity. Codes count units of the smallest level, in two's complement; two levels need one bit.
+    What pulls the weights to the levels is ``training.cbp``, with ``constraint``.
     Source: Kim & Jeong, CBP, NeurIPS 2021; Yoo & Jeong, CBP-QSNN, IEEE JETCAS 2023 (reference 2.2).
 
     >>> cbp, weight = CBP("ternary"), torch.tensor([-0.9, -0.4, -0.2, 0.0, 0.1, 0.3, 0.8])
@@ -30,21 +31,23 @@ class CBP(WeightQuantizer):
     ([-1, -1, -1, 0, 0, 1, 1], 0.3857)
     """
 
+    fixed: Tensor
+
     def __init__(self, levels: str = "ternary") -> None:
         super().__init__()
         if levels not in LEVELS:
             raise SpikeletError(f"levels: expected one of {', '.join(LEVELS)}, got {levels!r}")
         self.name, self.levels = levels, LEVELS[levels]
         self.unit = min(abs(level) for level in self.levels if level)
-        self.bits = (len(self.levels) - 1).bit_length()
+        self.bits = 1 if levels == "binary" else round(1 / self.unit).bit_length() + 1
         self.register_buffer("fixed", torch.zeros(()))  # s, once it is fixed
 
-    def fix_scale(self, weight: Tensor) -> None:
+    def begin(self, weight: Tensor) -> None:
         """From now on s is the mean of |weight|. Raises SpikeletError where that is 0."""
         mean = weight.detach().abs().mean()
         if not mean > 0:
             raise SpikeletError("weight: is all 0; the mean of |weight| is the scale of its levels")
-        self.fixed = mean
+        self.fixed.copy_(mean)
 
     def spacing(self, weight: Tensor) -> Tensor:
         """s, the value of level 1."""
@@ -62,7 +65,12 @@ class CBP(WeightQuantizer):
 
     def constraint(self, weight: Tensor, g: float) -> tuple[Tensor, Tensor]:
         """``constraint`` of ``weight`` for these levels."""
-        return constraint(weight, [level * float(self.spacing(weight)) for level in self.levels], g)
+        return constraint(weight, self.values(weight), g)
+
+    def values(self, weight: Tensor) -> list[float]:
+        """The levels as weights."""
+        s = float(self.spacing(weight))
+        return [level * s for level in self.levels]
 
     def extra_repr(self) -> str:
         return f"levels={self.name}"
@@ -118,6 +126,5 @@ def quantize(network: nn.Module, levels: str = "ternary", layers: Collection[str
         op, quantizer = weighted[name], CBP(levels)
         if weight_quantizer(op) is not None:
             raise SpikeletError(f"layers: {name} has a quantizer already")
-        quantizer.fix_scale(op.weight)  # type: ignore[arg-type]
         quantize_weight(op, quantizer)
     return network

@@ -26,6 +26,28 @@ def packaged() -> dict[str, str]:
     return {f.name.removesuffix(".yaml"): f.read_text() for f in sorted(folder.iterdir(), key=str) if _is_yaml(f.name)}
 
 
+# Words of published command lines, and the keys that they mean here.
+PUBLISHED = {"decay": "model.beta", "thresh": "model.v_threshold", "T": "model.num_steps", "quantizer": "model.weights"}
+
+
+def translated(word: str) -> str:
+    """An override in this project's words: work B's ``decay``, ``thresh``, ``lens`` and ``T``, and ``quantizer``.
+
+    >>> [translated(word) for word in ("decay=0.25", "lens=0.5,0.25", "quantizer=cbp_ternary,none", "seed=2")]
+    ['model.beta=0.25', 'model.slope=1,0.5', 'model.weights=cbp_ternary,float', 'seed=2']
+    """
+    key, equals, value = word.partition("=")
+    if key == "lens":
+        try:
+            widths = [f"{2 * float(lens):g}" for lens in value.split(",")]
+        except ValueError:
+            raise SpikeletError(f"lens: expected half the width of the surrogate, a number, got {value!r}") from None
+        return f"model.slope={','.join(widths)}"
+    if key == "quantizer":
+        value = ",".join("float" if name == "none" else name for name in value.split(","))
+    return f"{PUBLISHED.get(key, key)}{equals}{value}"
+
+
 def available(config_dir: str | None = None) -> dict[str, str]:
     """The recipes in the box and those under ``config_dir``/recipe, which win: name to YAML text."""
     found = packaged()
@@ -104,6 +126,7 @@ def run(
     from spikelet.recipes.schema import explain
 
     register()
+    overrides = [translated(word) for word in overrides]
     check_recipe(overrides, config_dir)
     check_keys(overrides)
     words = [*flags, *(["--config-dir", config_dir] if config_dir else []), *map(_free_trainer, overrides)]

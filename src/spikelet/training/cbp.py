@@ -9,7 +9,8 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
 from spikelet.errors import SpikeletError
-from spikelet.quantizers import CBP, weight_quantizer
+from spikelet.kernels.penalty import add_penalty
+from spikelet.quantizers import CBP, latent_weight, weight_quantizer
 
 NARROW_FROM, DROP_AT = 10, 20  # windows from which on g grows by ten, and at which the learning rate falls, once
 
@@ -26,7 +27,7 @@ def constrained_layers(network: nn.Module) -> dict[str, ConstrainedLayer]:
     found = {}
     for name, module in network.named_modules():
         if isinstance(quantizer := weight_quantizer(module), CBP):
-            found[name] = ConstrainedLayer(quantizer, module.parametrizations.weight.original)  # type: ignore[union-attr,arg-type]
+            found[name] = ConstrainedLayer(quantizer, latent_weight(module))  # type: ignore[arg-type]
     if not found:
         raise SpikeletError("network: no layer has a CBP quantizer; call quantize(network, levels) first")
     return found
@@ -83,9 +84,6 @@ class ConstrainedBackpropagation(Callback):
 
     def on_fit_start(self, trainer, pl_module) -> None:
         self.layers = constrained_layers(pl_module.network)
-        for layer in self.layers.values():
-            if not layer.quantizer.fixed > 0:
-                layer.quantizer.fix_scale(layer.latent)
         self.multipliers = {name: torch.zeros_like(layer.latent) for name, layer in self.layers.items()}
         self._ascent = torch.optim.Adam(self.multipliers.values(), lr=self.lr, maximize=True)
         if self._saved is None:
@@ -97,12 +95,8 @@ class ConstrainedBackpropagation(Callback):
         self._lagrangian = 0.0
 
     def on_before_optimizer_step(self, trainer, pl_module, optimizer) -> None:
-        penalty = 0.0
-        for name, layer in self.layers.items():
-            cs, slope = layer.quantizer.constraint(layer.latent, self.schedule.g)
-            penalty += float((self.multipliers[name] * cs).sum())
-            layer.latent.grad.add_(slope.mul_(self.multipliers[name]))  # type: ignore[union-attr]
-        self._penalty = penalty
+        g = self.schedule.g
+        self._penalty = sum(_pull(layer, self.multipliers[name], g) for name, layer in self.layers.items())
         nn.utils.clip_grad_value_(pl_module.parameters(), 1.0)
 
     @torch.no_grad()
@@ -113,21 +107,22 @@ class ConstrainedBackpropagation(Callback):
 
     def on_train_epoch_end(self, trainer, pl_module) -> None:
         lagrangian = float(trainer.strategy.reduce(torch.tensor(self._lagrangian), reduce_op="mean"))
-        pl_module.log_dict({"lagrangian": lagrangian, "constraint_failure": self.failure(), "window": self.schedule.g})
-        if not self.schedule.after_epoch(lagrangian):
-            return
-        if self.schedule.g == DROP_AT:
-            for scheduler in trainer.lr_scheduler_configs:
-                scheduler.scheduler.base_lrs = [0.1 * lr for lr in scheduler.scheduler.base_lrs]
-            for optimizer in trainer.optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"] *= 0.1
-        self._dual_step()
+        told = {"lagrangian": lagrangian, "constraint_failure": self.failure(), "window": self.schedule.g}
+        if self.schedule.after_epoch(lagrangian):
+            if self.schedule.g == DROP_AT:
+                _drop_rate(trainer)
+            self._dual_step()
+        pl_module.log_dict(told | {"lagrangian_before": self.schedule.before, "multiplier": self.mean_multiplier()})
 
     def failure(self) -> float:
         """The constraint failure score: the mean constraint of all quantized weights, without windows."""
         scores = [layer.quantizer.constraint(layer.latent, math.inf)[0] for layer in self.layers.values()]
         return float(sum(score.sum() for score in scores)) / sum(score.numel() for score in scores)
+
+    def mean_multiplier(self) -> float:
+        """The mean absolute value of all multipliers."""
+        total = sum(float(multiplier.abs().sum()) for multiplier in self.multipliers.values())
+        return total / sum(multiplier.numel() for multiplier in self.multipliers.values())
 
     def _dual_step(self) -> None:
         for name, layer in self.layers.items():
@@ -150,3 +145,26 @@ class ConstrainedBackpropagation(Callback):
         self._ascent.load_state_dict(saved["moments"])
         for key in vars(self.schedule):
             setattr(self.schedule, key, saved[key])
+
+
+def _pull(layer: ConstrainedLayer, multiplier: Tensor, g: float) -> float:
+    """Add the penalty's gradient to that of ``layer``; returns the penalty."""
+    weight, grad = layer.latent, layer.latent.grad
+    if grad is None:
+        raise SpikeletError("layers: a quantized weight has no gradient; does the network's output depend on it?")
+    dense = weight.is_contiguous() or (weight.dim() == 4 and weight.is_contiguous(memory_format=torch.channels_last))
+    alike = weight.stride() == grad.stride() == multiplier.stride()
+    if dense and alike and weight.device.type == "cpu" and weight.dtype == grad.dtype == torch.float32:
+        return add_penalty(weight, multiplier, grad, layer.quantizer.values(weight), g)
+    cs, slope = layer.quantizer.constraint(weight, g)
+    grad.add_(slope.mul_(multiplier))
+    return float(cs.mul_(multiplier).sum())
+
+
+def _drop_rate(trainer) -> None:
+    """A tenth of the learning rate, for the rest of the run, whatever the schedule makes of it."""
+    for scheduler in trainer.lr_scheduler_configs:
+        scheduler.scheduler.base_lrs = [0.1 * lr for lr in scheduler.scheduler.base_lrs]
+    for optimizer in trainer.optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] *= 0.1

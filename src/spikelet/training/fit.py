@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from spikelet.errors import FormatError, SpikeletError
 from spikelet.networks import SNN, Network
+from spikelet.quantizers import CBP, weight_quantizer
 from spikelet.training.settings import TrainSettings
 
 
@@ -36,6 +37,7 @@ def fit(
     With a ``run_dir``: ``metrics.csv``, ``checkpoints/last.ckpt`` (every epoch) and ``logs/`` (TensorBoard, where
     installed); ``resume`` continues from that checkpoint and ends with an uninterrupted run's weights, bit for bit.
     ``trainer`` goes to ``lightning.Trainer`` as it is; its callbacks come before these.
+    Layers with a ``CBP`` quantizer are pulled to their levels (``settings.lr_lambda``), unless a callback does already.
     """
     settings = settings or TrainSettings()
     settings.check()
@@ -57,7 +59,8 @@ def fit(
         "log_every_n_steps": 50,
     }
     given = dict(trainer or {})
-    callbacks = [*given.pop("callbacks", []), *early_stop, *options["callbacks"], ctrl_c]
+    before = [*given.pop("callbacks", []), *early_stop]
+    callbacks = [*before, *_constraints(network, settings, before), *options["callbacks"], ctrl_c]
     options.update(given, callbacks=callbacks)
     runner = lightning.Trainer(**options)
     checkpoint = _checkpoint(run_dir, resume)
@@ -123,6 +126,16 @@ def _early_stop(settings: TrainSettings, val_loader: DataLoader | None) -> list[
     from spikelet.training.callbacks import EarlyStop
 
     return [EarlyStop(settings.patience)]
+
+
+def _constraints(network: Network | SNN, settings: TrainSettings, given: list[Any]) -> list[Any]:
+    """What trains weights with a CBP quantizer, where there are any, and nobody does already."""
+    from spikelet.training.cbp import ConstrainedBackpropagation
+
+    constrained = any(isinstance(weight_quantizer(module), CBP) for module in network.modules())
+    if not constrained or not settings.lr_lambda or any(isinstance(c, ConstrainedBackpropagation) for c in given):
+        return []
+    return [ConstrainedBackpropagation(settings.lr_lambda, settings.period)]
 
 
 def _logger(run_dir: Path | None) -> Any:

@@ -22,6 +22,9 @@ class TrainSettings:
     operation_cost_ramp   epochs over which that weight grows linearly from 0
     distillation          0 to 1: the share of the loss that compares the answers with a teacher's, where there is one
     temperature           both networks' logits are divided by it before they are compared
+    lr_lambda             of constrained backpropagation (weights cbp_*): learning rate of its multipliers; 0: none, which
+                          is plain straight-through training
+    period                epochs after which its multipliers move at the latest
     patience              epochs without a smaller val_loss after which training stops, with the best weights; 0: never
     precision             Lightning's word: "32-true", "bf16-mixed" ...
     """
@@ -41,6 +44,8 @@ class TrainSettings:
     operation_cost_ramp: float = 3.0
     distillation: float = 0.5
     temperature: float = 1.0
+    lr_lambda: float = 5e-4
+    period: int = 20
     patience: int = 0
     precision: str = "32-true"
 
@@ -49,7 +54,7 @@ class TrainSettings:
         for name, value, allowed in (("optimizer", self.optimizer, OPTIMIZERS), ("schedule", self.schedule, SCHEDULES)):
             if value not in allowed:
                 raise SpikeletError(f"train.{name}: expected one of {', '.join(allowed)}, got {value!r}")
-        for name in ("num_epochs", "batch_size"):
+        for name in ("num_epochs", "batch_size", "period"):
             if getattr(self, name) < 1:
                 raise SpikeletError(f"train.{name}: expected at least 1, got {getattr(self, name)}")
         over_time(self, self.label_smoothing)
@@ -58,7 +63,8 @@ class TrainSettings:
                 raise SpikeletError(f"train.{name}: expected a positive number, got {getattr(self, name)}")
         if not 0 <= self.distillation <= 1:
             raise SpikeletError(f"train.distillation: expected 0 to 1, got {self.distillation}")
-        for name in ("operation_cost", "operation_cost_ramp", "weight_decay", "label_smoothing", "patience"):
+        rates = ("weight_decay", "label_smoothing", "lr_lambda", "patience")
+        for name in ("operation_cost", "operation_cost_ramp", *rates):
             if getattr(self, name) < 0:
                 raise SpikeletError(f"train.{name}: expected 0 or more, got {getattr(self, name)}")
 
