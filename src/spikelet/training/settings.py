@@ -22,8 +22,8 @@ class TrainSettings:
     operation_cost_ramp   epochs over which that weight grows linearly from 0
     distillation          0 to 1: the share of the loss that compares the answers with a teacher's, where there is one
     temperature           both networks' logits are divided by it before they are compared
-    lr_lambda             of constrained backpropagation (weights cbp_*): learning rate of its multipliers; 0: none, which
-                          is plain straight-through training
+    lr_lambda             of constrained backpropagation (weights cbp_*): learning rate of its multipliers; 0: none,
+                          which is plain straight-through training
     period                epochs after which its multipliers move at the latest
     patience              epochs without a smaller val_loss after which training stops, with the best weights; 0: never
     precision             Lightning's word: "32-true", "bf16-mixed" ...
