@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import spikelet.integer
 from spikelet.errors import ConversionError, FormatError, SpikeletError
-from spikelet.integer import Add, Conv, IntegerNetwork, MaxPool, Neuron, SumPool, load, reference
+from spikelet.integer import LIF, Add, Conv, IntegerNetwork, MaxPool, Neuron, SumPool, load, reference
 from spikelet.integer.engine import NO_COUNTS
 from spikelet.integer.fanout import dense_operations, fanout_tables
 from spikelet.integer.format import pack, unpack
@@ -26,11 +26,13 @@ FEW = settings(SMALL, max_examples=12)
 class Builder:
     """Draws a random network node by node; integers from a seeded generator, so that examples shrink by seed."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, leaky: bool | None = None) -> None:
         self.rng = np.random.default_rng(seed)
         self.input_shape = (self.pick(1, 2, 3), *(int(n) for n in self.rng.integers(4, 9, 2)))
         self.nodes: list = []
         self.shapes: list[tuple[int, int, int]] = []
+        self.leaky = self.pick(True, False) if leaky is None else leaky
+        self.offset = self.pick((), tuple(int(o) for o in self.rng.integers(-255, 256, self.input_shape[0])))
 
     def pick(self, *values):
         return values[int(self.rng.integers(len(values)))]
@@ -40,7 +42,7 @@ class Builder:
         for _ in range(int(self.rng.integers(0, 5))):
             self.pick(self.conv, self.conv, self.pool, self.residual)(len(self.nodes) - 1)
         self.conv(len(self.nodes) - 1, readout=True)
-        return IntegerNetwork(self.nodes, self.input_shape, {"drawn": True})
+        return IntegerNetwork(self.nodes, self.input_shape, {"drawn": True}, self.offset)
 
     def conv(self, source: int, same: bool = False, readout: bool = False) -> None:
         c, h, w = self.input_shape if source < 0 else self.shapes[source]
@@ -54,12 +56,18 @@ class Builder:
             most = [min(4, n + 2 * p) for n, p in zip((h, w), padding, strict=True)]
             kernel = tuple(int(self.rng.integers(1, m + 1)) for m in most)
             stride = self.pair(1, 3)
-        bits = self.pick(2, 8)
-        largest = 1 if bits == 2 else 127
-        lowest, shape = -largest - (bits == 8), (channels, c // groups, *kernel)
+        bits, shape = self.pick(1, 2, 2, 2, 3, 8), (channels, c // groups, *kernel)
+        largest = 2 ** (bits - 1) - 1 if bits > 1 else 1
+        lowest = -1 if bits <= 2 and self.pick(True, True, False) else -largest - 1
         weight = self.rng.integers(lowest, largest + 1, shape).astype(np.int8)
-        neuron = None if readout else self.neuron(channels, (200 if source < 0 else 3) * (1 + largest // 2))
-        bias = self.rng.integers(-99, 99, channels).astype(np.int32) if readout and self.pick(True, False) else None
+        weight = weight if bits > 1 else np.where(weight < 0, -1, 1).astype(np.int8)
+        reach, spikes = (
+            (200 if source < 0 else 3) * (1 + largest // 2),
+            readout and not (self.leaky and self.pick(0, 1)),
+        )
+        neuron = None if spikes else self.lif(channels, reach) if self.leaky else self.neuron(channels, reach)
+        biased = neuron is None and self.pick(True, False)
+        bias = self.rng.integers(-99, 99, channels).astype(np.int32) if biased else None
         self.nodes.append(Conv(f"conv{len(self.nodes)}", source, weight, stride, padding, groups, bits, neuron, bias))
         self.shapes.append((channels, *window_counts((h, w), kernel, stride, padding)))
 
@@ -69,12 +77,23 @@ class Builder:
         step = self.rng.integers(1, (reach << f) + 2, channels).astype(np.int32)
         return Neuron(first, step, f, self.pick(1, 2, 4, 5, 127))
 
+    def lif(self, channels: int, reach: int) -> LIF:
+        f, shift = int(self.rng.integers(0, 6)), int(self.rng.integers(0, 5))
+        bias = self.rng.integers(-reach << f, (reach << f) + 1, channels).astype(np.int32) // 4
+        threshold = self.rng.integers(1, (reach << f) + 2, channels).astype(np.int32)
+        leak = int(self.rng.integers(0, 2**shift + 1))
+        return LIF(bias * self.pick(0, 1), threshold, leak, shift, f, self.pick("zero", "subtract"))
+
     def pool(self, source: int) -> None:
         c, h, w = self.shapes[source]
         kernel = tuple(int(self.rng.integers(1, min(3, n) + 1)) for n in (h, w))
         padding = tuple(int(self.rng.integers(0, k)) for k in kernel)
         stride = self.pair(1, 2)
-        self.nodes.append(self.pick(SumPool, MaxPool)(f"pool{len(self.nodes)}", source, kernel, stride, padding))
+        self.nodes.append(
+            self.pick(SumPool, SumPool if self.leaky else MaxPool)(
+                f"pool{len(self.nodes)}", source, kernel, stride, padding
+            )
+        )
         self.shapes.append((c, *window_counts((h, w), kernel, stride, padding)))
 
     def residual(self, source: int) -> None:
@@ -105,7 +124,7 @@ def assert_same(a, b) -> None:
 
 
 def small_network() -> IntegerNetwork:
-    return Builder(3).network()
+    return Builder(3, leaky=False).network()
 
 
 seeds = st.integers(0, 2**32 - 1)
@@ -138,7 +157,7 @@ def test_batch_size_changes_nothing(seed):
 @FEW
 @given(seeds)
 def test_a_settled_run_ends_at_the_closed_form(seed):
-    builder = Builder(seed)
+    builder = Builder(seed, leaky=False)
     network = builder.network()
     images = builder.images(3)
     exact, logits = reference.settled(network, images)
@@ -299,7 +318,7 @@ def test_wrong_input_is_one_clear_error():
 def test_an_empty_batch_and_unaligned_images_run():
     network = small_network()
     assert network.run(np.zeros((0, *network.input_shape), np.uint8), 3, True, True).logits.shape[:2] == (3, 0)
-    images = Builder(3).images(4)
+    images = Builder(3, leaky=False).images(4)
     strided = np.repeat(images, 2, axis=3)[..., ::2]
     np.testing.assert_array_equal(network.run(strided, 3).logits, network.run(images, 3).logits)
 
@@ -318,7 +337,7 @@ INVALID = [
     ([conv(weight=WIDE), READOUT], "hidden: 2-bit weights"),
     ([conv(weight=np.ones((2, 1, 9, 9), np.int8)), READOUT], r"hidden: kernel .* does not fit"),
     ([conv(stride=(0, 1)), READOUT], "hidden: stride"),
-    ([conv(bits=4), READOUT], "hidden: bits"),
+    ([conv(bits=9), READOUT], "hidden: bits must be 1 to 8, got 9"),
     ([conv(groups=2), READOUT], "hidden: groups"),
     ([conv(source=0), READOUT], "hidden: source 0"),
     ([conv(bias=np.ones(2, np.int32)), READOUT], "hidden: only the readout has a bias"),

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from spikelet.errors import ConversionError, SpikeletError
-from spikelet.integer import Add, Conv, IntegerNetwork, MaxPool, Neuron, Record, SumPool
+from spikelet.integer import LIF, Add, Conv, IntegerNetwork, MaxPool, Neuron, Record, SumPool
 from spikelet.integer.check import INT32_MAX, PIXEL_MAX, peaks
-from spikelet.networks import SNN, Block, Network, Residual, answers
+from spikelet.networks import SNN, Block, FixedPointBlock, Network, Residual, answers, build, record_spikes
 from spikelet.quantizers import Levels, latent_weight, weight_quantizer
 from spikelet.spiking import FloatNode, Folded, SpikingNetwork, sum_pool
 
@@ -61,8 +61,7 @@ def _check_pool(name: str, layer: nn.AvgPool2d | nn.MaxPool2d) -> None:
             raise ConversionError(f"layer {name}: {option}={getattr(layer, option)} has no integer form, only {value}")
 
 
-def _check_block(name: str, block: Block, weight: Tensor) -> None:
-    op, norm = block.op, block.norm
+def _check_op(name: str, op: nn.Module) -> None:
     strange = isinstance(op, nn.Conv2d) and (
         isinstance(op.padding, str) or op.padding_mode != "zeros" or _pair(op.dilation) != (1, 1)
     )
@@ -70,6 +69,11 @@ def _check_block(name: str, block: Block, weight: Tensor) -> None:
         raise ConversionError(
             f"layer {name}: {op} has no integer form; expected a numeric padding of zeros, dilation 1"
         )
+
+
+def _check_block(name: str, block: Block, weight: Tensor) -> None:
+    norm = block.norm
+    _check_op(name, block.op)
     if norm is not None and not (norm.affine and norm.track_running_stats):
         raise ConversionError(f"layer {name}: its batch norm has no learned scale or no running statistics")
     values = [weight, *(norm.state_dict().values() if norm is not None else ())]
@@ -131,8 +135,13 @@ def _thresholds(norm, activation: Levels, weight: Tensor, bias: Tensor, unit: fl
     return weight, first, torch.where(constant, ones, step)
 
 
-def to_integer(network: Network, fraction_bits: int | None = None, metadata: dict | None = None) -> IntegerNetwork:
+def to_integer(
+    network: Network | SNN, fraction_bits: int | None = None, metadata: dict | None = None
+) -> IntegerNetwork:
     """The all-integer spiking network: integer weights, membranes and thresholds with ``fraction_bits`` binary places.
+
+    Of an ``SNN``: ``trained_to_integer``, which chooses them by itself.
+
 
     ``fraction_bits`` None takes, for each layer, the most (up to 16) with which nothing can overflow int32. Raises
     ConversionError, naming the layer and why, for float weights, an operation without integer form, or an overflow.
@@ -142,6 +151,10 @@ def to_integer(network: Network, fraction_bits: int | None = None, metadata: dic
     >>> integer.predict(np.zeros((2, 1, 8, 8), np.uint8), num_steps=4).shape
     (2,)
     """
+    if isinstance(network, SNN):
+        if fraction_bits is not None:
+            raise ConversionError(f"fraction_bits: networks of LIF neurons take as many as fit, got {fraction_bits}")
+        return trained_to_integer(network, metadata)
     if fraction_bits is not None and not 0 <= fraction_bits <= MAX_FRACTION_BITS:
         raise ConversionError(f"fraction_bits: expected 0 to {MAX_FRACTION_BITS}, got {fraction_bits}")
     nodes: list[Conv | SumPool | MaxPool | Add] = []
@@ -152,6 +165,62 @@ def to_integer(network: Network, fraction_bits: int | None = None, metadata: dic
         else:
             nodes.append(node)
     return IntegerNetwork(nodes, network.input_shape, metadata or {})
+
+
+def trained_to_integer(network: SNN, metadata: dict | None = None) -> IntegerNetwork:
+    """The integer network of LIF neurons that a network trained through time stands for.
+
+    A network in integer arithmetic (``settings.arithmetic``) and its integer form fire alike, spike by spike. Of any
+    other, decays, thresholds and biases are rounded, and float weights become 8-bit codes. Raises ConversionError,
+    naming the layer and why, for what has no integer form.
+
+    >>> from spikelet.networks import NetworkSettings
+    >>> settings = NetworkSettings("4C3-FC10", neuron="lif", reset="zero", norm="none", num_steps=5)
+    >>> integer = trained_to_integer(build(settings, (1, 8, 8)))
+    >>> integer.run(np.zeros((2, 1, 8, 8), np.uint8), num_steps=5).logits.shape
+    (5, 2, 10)
+    """
+    exact = network if network.settings.arithmetic == "integer" else in_integer_arithmetic(network)
+    nodes: list[Conv] = []
+    with torch.no_grad():
+        for name, layer in exact.layers.named_children():
+            if not isinstance(layer, FixedPointBlock):
+                raise ConversionError(f"layer {name}: a {type(layer).__name__} has no integer form")
+            nodes.append(_trained_layer(name, len(nodes) - 1, layer))
+    offset = network.settings.pixel_offset
+    offset = offset * network.input_shape[0] if len(offset) == 1 else offset
+    return IntegerNetwork(nodes, network.input_shape, metadata or {}, tuple(offset))
+
+
+def in_integer_arithmetic(network: SNN) -> SNN:
+    """A copy of ``network`` that computes what its integer form will: to look at, or to train on."""
+    exact = build(replace(network.settings, arithmetic="integer"), network.input_shape)
+    exact.load_state_dict(network.state_dict())
+    assert isinstance(exact, SNN)
+    return exact.train(network.training)
+
+
+def _trained_layer(name: str, source: int, block: FixedPointBlock) -> Conv:
+    op = block.op
+    _check_op(name, op)
+    if not all(bool(torch.isfinite(v).all()) for v in block.state_dict().values()):
+        raise ConversionError(f"layer {name}: a weight is not finite; the training diverged")
+    try:
+        block.check()
+        numbers = block.numbers()
+    except SpikeletError as error:
+        raise ConversionError(f"layer {name}: {error}") from None
+    weight, stride, padding, groups = numbers.weight.to(torch.int8), (1, 1), (0, 0), 1
+    if isinstance(op, nn.Linear):
+        weight = weight.reshape(-1, *block.input_shape)
+    else:
+        stride, padding, groups = _pair(op.stride), _pair(op.padding), op.groups
+    common = name, source, weight.contiguous().numpy(), stride, padding, groups, numbers.bits
+    bias, threshold = (t.round().to(torch.int32).numpy() for t in (numbers.bias, numbers.threshold))
+    if block.neuron is None:
+        return Conv(*common, None, bias)
+    reset = "subtract" if block.neuron.v_reset is None else "zero"
+    return Conv(*common, LIF(bias, threshold, numbers.leak, numbers.shift, numbers.fraction_bits, reset))
 
 
 def _integer_layer(node: Folded, peak: int, fraction_bits: int | None) -> Conv:
@@ -320,6 +389,36 @@ def check_equivalence(
         "per_layer": {
             n: {"snn_vs_integer_ann": s[0] / s[2], "integer_vs_float_ann": s[1] / s[2]} for n, s in same.items()
         },
+    }
+
+
+def check_trained(
+    network: SNN, converted: IntegerNetwork, loader: Iterable[tuple[Tensor, Tensor]], num_threads: int | None = None
+) -> dict:
+    """Compare a network trained through time with its integer form over a data set of images.
+
+    Returns fractions, 0 to 1: ``answers`` (equal classes), ``accuracy_trained`` and ``accuracy_integer``, ``neurons``
+    (that fired equally often) and ``per_layer`` (the same, layer by layer).
+    """
+    same: dict[str, np.ndarray] = {}
+    right, num_steps = np.zeros(4, np.int64), network.settings.num_steps
+    for images, labels in loader:
+        with record_spikes(network, lambda spikes: spikes.sum(0).to(torch.int16)) as fired:
+            told = answers(network, images).sum(0).argmax(1)
+        run = converted.run(images.numpy(), num_steps, counts=True, num_threads=num_threads)
+        for name, counts in zip(run.layers, run.counts or [], strict=True):
+            equal = torch.from_numpy(counts).reshape(-1) == fired[name].reshape(-1)
+            same[name] = same.get(name, np.zeros(2, np.int64)) + np.array([int(equal.sum()), equal.numel()])
+        answer = torch.from_numpy(run.logits.sum(0)).argmax(1)
+        pairs = (answer, told), (told, labels), (answer, labels)
+        right += np.array([*(int((a == b).sum()) for a, b in pairs), len(labels)])
+    if not right[3]:
+        raise SpikeletError("loader: it yields no images to compare on")
+    equal, number = np.sum([*same.values()], axis=0)
+    return {
+        **dict(zip(("answers", "accuracy_trained", "accuracy_integer"), (right[:3] / right[3]).tolist(), strict=True)),
+        "neurons": float(equal / number),
+        "per_layer": {name: float(s[0] / s[1]) for name, s in same.items()},
     }
 
 

@@ -62,8 +62,8 @@ def evaluate(
         start = time.perf_counter()
         run = run_images(converted, images, num_steps, record=True, num_threads=num_threads)
         seconds += time.perf_counter() - start
-        if not isinstance(converted, SNN):
-            logits = answers(network, images) if network is not None else settled_counts(converted, images)[1]
+        if _was_converted(converted):
+            logits = answers(network, images) if network is not None else settled_counts(converted, images)[1]  # type: ignore[arg-type]
             right += int((logits.argmax(1) == labels).sum())
         samples += len(labels)
         batches.append(_batch_counts(run, labels))
@@ -72,18 +72,23 @@ def evaluate(
         total = [a + b for a, b in zip(total, spent, strict=True)] if total else spent  # type: ignore[assignment,misc]
     if not samples:
         raise SpikeletError("loader: it yields no images to evaluate on")
-    if logs_dir is not None:
+    if logs_dir is not None and _was_converted(converted):
         rest = len(run.layers) - 1
         counted = [first_weight is None] + [True] * rest
         metrics.published_logs(logs_dir, batches, counted, [first_weight or 1] + [1] * rest)
     curve = np.sum([np.asarray(b.correct) for b in batches], axis=0) / samples
     report: dict[str, Any] = {"num_samples": samples, "input_noise": input_noise, "seconds": seconds}
     report["accuracy_per_class"] = _per_class(torch.cat(answered, dim=1))
-    if not isinstance(converted, SNN):
+    if _was_converted(converted):
         report["ann_accuracy"] = right / samples
     activity = _activity(run, total, samples)
     operations = activity["synaptic_operations_per_sample"]["total"]
     return _accuracy(curve) | report | activity | _cost(converted, operations, energy, events="input" in activity)
+
+
+def _was_converted(network: IntegerNetwork | SpikingNetwork | SNN) -> bool:
+    """Whether the network comes from an ANN, which was not trained through time."""
+    return not (isinstance(network, SNN) or (isinstance(network, IntegerNetwork) and network.leaky))
 
 
 def _per_class(answered: Tensor) -> list[float | None]:

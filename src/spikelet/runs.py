@@ -118,11 +118,11 @@ def publish(config: Config, network: Any, run_dir: Path, test_loader: Any, say: 
     """From a trained network to the files of a finished run: network, report."""
     from spikelet.evaluate import evaluate, evaluate_ann, save_report
 
-    if config.model.neuron is not None:
+    if config.model.neuron is None and config.model.k is None:
+        report = evaluate_ann(network, test_loader)
+    elif config.model.neuron is not None and not _is_integer(config):
         say(f"evaluating {config.model.num_steps} steps on {len(test_loader.dataset)} test samples")
         report = evaluate(network, test_loader, **_how(config))
-    elif config.model.k is None:
-        report = evaluate_ann(network, test_loader)
     else:
         say("converting to a spiking network")
         converted = to_spikes(config, network)
@@ -130,8 +130,9 @@ def publish(config: Config, network: Any, run_dir: Path, test_loader: Any, say: 
             converted.save(run_dir / NETWORK)
         say(f"checking every neuron on {len(test_loader.dataset)} test images")
         agreement = check(config, network, converted, test_loader)
-        say(f"evaluating {config.evaluate.num_steps} steps")
-        report = evaluate(converted, test_loader, network=network, logs_dir=run_dir / "logs", **_how(config))
+        how = _how(config)
+        say(f"evaluating {how['num_steps']} steps")
+        report = evaluate(converted, test_loader, network=network, logs_dir=run_dir / "logs", **how)
         report["agreement"] = agreement
     report = _signed(report, config)
     save_report(report, run_dir / REPORT)
@@ -162,11 +163,8 @@ def to_spikes(config: Config, network: Any) -> Any:
     """The spiking form of a trained network: in integers where all its weights are, else in floating point."""
     from spikelet import convert
 
-    if config.model.neuron is not None:
-        raise SpikeletError(f"RUN: {config.exp_id} is a spiking network already (model.neuron={config.model.neuron})")
-
     metadata = describe(config)
-    if _is_integer(config):
+    if config.model.neuron is not None or _is_integer(config):
         return convert.to_integer(network, config.convert.fraction_bits, metadata)
     if config.convert.fraction_bits is not None:
         raise SpikeletError(
@@ -176,9 +174,11 @@ def to_spikes(config: Config, network: Any) -> Any:
 
 
 def check(config: Config, network: Any, converted: Any, loader: Any) -> dict[str, Any]:
-    """Spiking network against integer ANN against float ANN, over the whole loader."""
-    from spikelet.convert import check_equivalence
+    """What was trained against what it became, over the whole loader: answers, and neuron by neuron."""
+    from spikelet.convert import check_equivalence, check_trained
 
+    if config.model.neuron is not None:
+        return check_trained(network, converted, loader, config.num_threads)
     return check_equivalence(network, converted, loader, config.evaluate.settle_steps, num_threads=config.num_threads)
 
 
@@ -301,8 +301,7 @@ def load(name: str | Path) -> IntegerNetwork:
         target = find(str(name), argument="name")
         file = (target.folder or Path()) / NETWORK
         if not file.is_file():
-            hint = "" if target.config.model.neuron else f"; make one with 'spikelet convert {name}'"
-            raise SpikeletError(f"name: {name} has no integer network{hint}")
+            raise SpikeletError(f"name: {name} has no integer network; make one with 'spikelet convert {name}'")
     return IntegerNetwork.load(file)
 
 
@@ -350,10 +349,11 @@ def convert(target: Target, say: Say = print) -> tuple[dict[str, Any], Path | No
     loader = build.loader(config, "test")
     say(f"checking every neuron on {len(loader.dataset)} test images")  # type: ignore[arg-type]
     agreement = check(config, network, converted, loader)
-    if not _is_integer(config):
+    if not isinstance(converted, IntegerNetwork):
         return agreement, None
     converted.save(target.folder / NETWORK)
-    (target.folder / REPORT).unlink(missing_ok=True)  # it told of the network that was here before
+    if config.model.neuron is None:
+        (target.folder / REPORT).unlink(missing_ok=True)  # it told of the network that was here before
     schema.save(config, target.folder / CONFIG)
     return agreement, target.folder / NETWORK
 
@@ -377,7 +377,7 @@ def evaluate(
     say(f"evaluating {target.name} on {len(loader.dataset)} {config.evaluate.split} samples of {config.data.name}")  # type: ignore[arg-type]
     if target.folder is not None:
         output = output or (target.folder / "evaluate" / ",".join(changed) if changed else target.folder)
-    if network is not None and config.model.neuron is not None:
+    if network is not None and config.model.neuron is not None and not _is_integer(config):
         report = measure(network, loader, **(_how(config) | ({"num_steps": steps} if steps else {})))
     elif network is not None and config.model.k is None:
         report = evaluate_ann(network, loader)
@@ -417,11 +417,11 @@ def _signed(report: dict[str, Any], config: Config) -> dict[str, Any]:
 
 
 def _is_integer(config: Config) -> bool:
-    return (
-        config.model.neuron is None
-        and config.model.weights != "float"
-        and config.model.first == config.model.last == "integer"
-    )
+    """Whether the trained network computes what integers do."""
+    model = config.model
+    if model.neuron is not None:
+        return model.arithmetic == "integer"
+    return model.weights != "float" and model.first == model.last == "integer"
 
 
 def _nothing(words: str) -> None:

@@ -12,10 +12,13 @@ from spikelet.errors import ConversionError
 if TYPE_CHECKING:
     from spikelet.integer.network import IntegerNetwork
 
-from spikelet.integer.network import IMAGE, Add, Conv, MaxPool, Neuron, Node, SumPool
+from spikelet.integer.network import IMAGE, LIF, Add, Conv, MaxPool, Neuron, Node, SumPool
 
 INT32_MAX = 2**31 - 1
 PIXEL_MAX = 255
+RESETS = "zero", "subtract"
+MAX_SHIFT = 15
+MOST_STEPS = 1024  # for which a membrane without leak is sure to fit
 Shape = tuple[int, int, int]
 
 
@@ -49,7 +52,7 @@ def peaks(nodes: Sequence[Node]) -> list[int]:
     result: list[int] = []
     for node in nodes:
         if isinstance(node, Conv):
-            result.append(node.neuron.max_count if node.neuron else 0)
+            result.append(node.neuron.max_count if isinstance(node.neuron, Neuron) else int(node.neuron is not None))
         elif isinstance(node, Add):
             result.append(sum(result[s] for s in node.sources))
         else:
@@ -59,7 +62,10 @@ def peaks(nodes: Sequence[Node]) -> list[int]:
 
 
 def potentials(nodes: Sequence[Node]) -> list[int]:
-    """The bound of each node's membranes or logits: sum |W| * largest input count << fraction_bits (+ |bias|)."""
+    """The bound of each node's membranes or logits: sum |W| * largest input count << fraction_bits (+ |bias|).
+
+    Of LIF neurons: of V * leak, with V summed up over the steps that the leak lets it remember.
+    """
     largest = [*peaks(nodes), PIXEL_MAX]  # index -1: the image
     result = []
     for node, peak in zip(nodes, largest, strict=False):
@@ -67,10 +73,24 @@ def potentials(nodes: Sequence[Node]) -> list[int]:
             result.append(peak)
             continue
         reach = np.abs(node.weight.astype(np.int64)).sum(axis=(1, 2, 3)) * largest[node.source]
+        if isinstance(node.neuron, LIF):
+            result.append(lif_potential(reach, node.neuron))
+            continue
         if node.bias is not None:
             reach = reach + np.abs(node.bias.astype(np.int64))
         result.append(int(reach.max()) << (node.neuron.fraction_bits if node.neuron else 0))
     return result
+
+
+def lif_potential(reach: np.ndarray, neuron: LIF) -> int:
+    """The bound of |V * leak| and of V before its reset, if a step adds at most ``reach`` [C_out] accumulators.
+
+    V gains at most a step's charge while it loses (1 - leak / 2^shift) of itself; rounding down adds 1 at most.
+    """
+    charge = int(((reach << neuron.fraction_bits) + np.abs(neuron.bias.astype(np.int64))).max()) + 1
+    lost = (1 << neuron.shift) - neuron.leak
+    remembered = charge * MOST_STEPS if lost == 0 else -(-(charge << neuron.shift) // lost)
+    return remembered * max(1, neuron.leak)
 
 
 def describe(network: IntegerNetwork) -> list[dict[str, Any]]:
@@ -140,16 +160,41 @@ def _check_conv(node: Conv, source: Shape) -> None:
         raise ConversionError(
             f"layer {name}: weight expects {weight.shape[1]} input channels per group, not {expected}"
         )
-    if node.bits not in (2, 8):
-        raise ConversionError(f"layer {name}: bits must be 2 or 8, got {node.bits}")
-    if node.bits == 2 and (weight.min() < -1 or weight.max() > 1):
-        raise ConversionError(f"layer {name}: 2-bit weights must be -1, 0 or 1, got {weight.min()} to {weight.max()}")
+    _check_bits(name, node.bits, weight)
     if node.bias is not None:
         if node.neuron is not None:
             raise ConversionError(f"layer {name}: only the readout has a bias; elsewhere it belongs in the thresholds")
         _check_channels(name, "bias", node.bias, len(weight))
-    if node.neuron is not None:
+    if isinstance(node.neuron, LIF):
+        _check_lif(name, node.neuron, len(weight))
+    elif node.neuron is not None:
         _check_neuron(name, node.neuron, len(weight))
+
+
+def _check_bits(name: str, bits: int, weight: np.ndarray) -> None:
+    if not 1 <= bits <= 8:
+        raise ConversionError(f"layer {name}: bits must be 1 to 8, got {bits}")
+    if bits == 1 and not (np.abs(weight) == 1).all():
+        raise ConversionError(f"layer {name}: 1-bit weights must be -1 or 1, got {np.unique(weight).tolist()[:5]}")
+    low, high = (-1, 1) if bits == 1 else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    if weight.min() < low or weight.max() > high:
+        found = f"got {weight.min()} to {weight.max()}"
+        raise ConversionError(f"layer {name}: {bits}-bit weights must be {low} to {high}, {found}")
+
+
+def _check_lif(name: str, neuron: LIF, channels: int) -> None:
+    _check_channels(name, "bias", neuron.bias, channels)
+    _check_channels(name, "threshold", neuron.threshold, channels)
+    if neuron.threshold.min() < 1:
+        raise ConversionError(f"layer {name}: threshold must be at least 1, got {neuron.threshold.min()}")
+    if not 0 <= neuron.shift <= MAX_SHIFT or not 0 <= neuron.leak <= 1 << neuron.shift:
+        raise ConversionError(
+            f"layer {name}: leak / 2^shift must be 0 to 1, shift 0 to {MAX_SHIFT}, got {neuron.leak} / 2^{neuron.shift}"
+        )
+    if not 0 <= neuron.fraction_bits <= 30:
+        raise ConversionError(f"layer {name}: fraction_bits must be 0 to 30, got {neuron.fraction_bits}")
+    if neuron.reset not in RESETS:
+        raise ConversionError(f"layer {name}: reset must be one of {', '.join(RESETS)}, got {neuron.reset!r}")
 
 
 def _check_neuron(name: str, neuron: Neuron, channels: int) -> None:
@@ -168,15 +213,28 @@ def _check_channels(name: str, what: str, array: np.ndarray, channels: int) -> N
         raise ConversionError(f"layer {name}: {what} must be int32 [{channels}], got {_kind(array)}")
 
 
+def check_offset(offset: Sequence[int], input_shape: Shape) -> tuple[int, ...]:
+    """``offset`` as integers; ConversionError where it is not one per channel, or beyond the pixels."""
+    offset = tuple(int(o) for o in offset)
+    if len(offset) not in (0, input_shape[0]) or any(abs(o) > PIXEL_MAX for o in offset):
+        expected = f"nothing, or {input_shape[0]} numbers of -{PIXEL_MAX} to {PIXEL_MAX}"
+        raise ConversionError(f"pixel_offset: expected {expected}, got {offset}")
+    return offset
+
+
 def _check_readout(nodes: Sequence[Node], shapes: list[Shape]) -> None:
-    last = nodes[-1]
-    if not isinstance(last, Conv) or last.neuron is not None:
+    last, kinds = nodes[-1], {type(node.neuron) for node in nodes if isinstance(node, Conv) and node.neuron is not None}
+    if len(kinds) > 1:
+        raise ConversionError("nodes: the neurons must be of one kind, all Neuron or all LIF")
+    if not isinstance(last, Conv) or isinstance(last.neuron, Neuron):
         raise ConversionError(f"layer {last.name}: the last node must be a convolution without neurons, the readout")
     if shapes[-1][1:] != (1, 1):
         raise ConversionError(f"layer {last.name}: the readout must end in C x 1 x 1, got {shapes[-1]}")
     for node in nodes[:-1]:
         if isinstance(node, Conv) and node.neuron is None:
             raise ConversionError(f"layer {node.name}: only the last node may be without neurons")
+        if isinstance(node, MaxPool) and LIF in kinds:
+            raise ConversionError(f"layer {node.name}: MaxPool is the maximum of counts, which LIF neurons do not have")
 
 
 def _kind(array: object) -> str:

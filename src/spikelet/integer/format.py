@@ -1,4 +1,4 @@
-"""One file per network: ``.safetensors`` with weights packed at 2 or 8 bits, the architecture as JSON in its header."""
+"""One file per network: ``.safetensors`` with weights packed at 1 to 8 bits, the architecture as JSON in its header."""
 
 from __future__ import annotations
 
@@ -13,26 +13,35 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
 from spikelet.errors import FormatError, SpikeletError
-from spikelet.integer.network import Add, Conv, IntegerNetwork, MaxPool, Neuron, Node, SumPool
+from spikelet.integer.network import LIF, Add, Conv, IntegerNetwork, MaxPool, Neuron, Node, SumPool
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FORMAT = "spikelet-integer"
-VERSION = 1
+VERSION = 2
+READABLE = "1", "2"  # 1 has neither LIF neurons nor widths beside 2 and 8
+
+# What a neuron consists of: its arrays, and the numbers or words beside them, of which the last tells the kinds apart.
+TENSORS: dict[type, tuple[str, ...]] = {Neuron: ("first", "step"), LIF: ("bias", "threshold"), type(None): ()}
+NUMBERS: dict[type, tuple[str, ...]] = {
+    Neuron: ("fraction_bits", "max_count"),
+    LIF: ("leak", "shift", "fraction_bits", "reset"),
+    type(None): (),
+}
 
 
 def pack(weight: np.ndarray, bits: int) -> np.ndarray:
-    """int8 codes as bytes: two's complement of ``bits`` (2 or 8) bits each, lowest first, the last byte filled with 0.
+    """int8 codes as bytes: two's complement of ``bits`` bits each, lowest first, the last byte filled with 0.
 
-    >>> pack(np.array([1, -1, 0, 1, -1], np.int8), 2).tolist()
-    [77, 3]
+    One bit stands for -1 (0) and 1 (1).
+
+    >>> pack(np.array([1, -1, 0, 1, -1], np.int8), 2).tolist(), pack(np.array([1, -1, 1], np.int8), 1).tolist()
+    ([77, 3], [5])
     """
-    codes = weight.ravel().view(np.uint8)
-    if bits == 8:
-        return codes.copy()
-    fours = np.concatenate([codes & 3, np.zeros(-len(codes) % 4, np.uint8)]).reshape(-1, 4)
-    return (fours << np.array([0, 2, 4, 6], np.uint8)).sum(axis=1, dtype=np.uint8)
+    codes = weight.ravel() if bits > 1 else weight.ravel() > 0
+    planes = (codes.astype(np.uint8)[:, None] >> np.arange(bits, dtype=np.uint8)) & 1
+    return np.packbits(planes, bitorder="little")
 
 
 def unpack(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
@@ -41,10 +50,12 @@ def unpack(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
     >>> unpack(np.array([77, 3], np.uint8), 2, 5).tolist()
     [1, -1, 0, 1, -1]
     """
-    if bits == 8:
-        return packed.view(np.int8)[:count].copy()
-    codes = (packed[:, None] >> np.array([0, 2, 4, 6], np.uint8)) & 3
-    return ((codes.ravel()[:count].astype(np.int8) ^ 2) - 2).astype(np.int8)
+    planes = np.unpackbits(packed, count=count * bits, bitorder="little").reshape(count, bits)
+    codes = (planes << np.arange(bits, dtype=np.uint8)).sum(axis=1, dtype=np.uint8)
+    if bits == 1:
+        return 2 * codes.astype(np.int8) - 1
+    sign = np.uint8(1 << (bits - 1))
+    return ((codes ^ sign) - sign).view(np.int8)
 
 
 def save(network: IntegerNetwork, path: str | Path) -> Path:
@@ -54,14 +65,15 @@ def save(network: IntegerNetwork, path: str | Path) -> Path:
     for i, node in enumerate(network.nodes):
         if isinstance(node, Conv):
             tensors[f"{i}.weight"] = pack(np.ascontiguousarray(node.weight), node.bits)
-            if node.neuron is not None:
-                tensors |= {f"{i}.first": node.neuron.first, f"{i}.step": node.neuron.step}
+            for name in TENSORS[type(node.neuron)]:
+                tensors[f"{i}.{name}"] = getattr(node.neuron, name)
             if node.bias is not None:
                 tensors[f"{i}.bias"] = node.bias
     tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     rows = [_row(node) for node in network.nodes]
     try:
-        architecture = json.dumps({"input_shape": network.input_shape, "nodes": rows, "metadata": network.metadata})
+        told = {"input_shape": network.input_shape, "nodes": rows, "metadata": network.metadata}
+        architecture = json.dumps(told | {"pixel_offset": network.pixel_offset})
     except TypeError as error:
         raise SpikeletError(f"metadata: expected what JSON can hold, got {network.metadata!r} ({error})") from None
     header = {"format": FORMAT, "version": str(VERSION), "architecture": architecture}
@@ -81,14 +93,16 @@ def load(path: str | Path) -> IntegerNetwork:
     header, tensors = _read(path)
     if header.get("format") != FORMAT:
         raise FormatError(f"{path}: not an integer network of spikelet (its header names no {FORMAT!r})")
-    if header.get("version") != str(VERSION):
-        raise FormatError(f"{path}: version {header.get('version')} of the format, this spikelet reads {VERSION}")
+    if header.get("version") not in READABLE:
+        known = " and ".join(READABLE)
+        raise FormatError(f"{path}: version {header.get('version')} of the format, this spikelet reads {known}")
     if header.get("checksum") != _checksum(header.get("architecture", ""), tensors):
         raise FormatError(f"{path}: damaged: its contents do not match its checksum")
     try:
         architecture = json.loads(header["architecture"])
         nodes = [_node(i, row, tensors) for i, row in enumerate(architecture["nodes"])]
-        return IntegerNetwork(nodes, tuple(architecture["input_shape"]), architecture["metadata"])
+        shape, offset = tuple(architecture["input_shape"]), tuple(architecture.get("pixel_offset", ()))
+        return IntegerNetwork(nodes, shape, architecture["metadata"], offset)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise FormatError(f"{path}: not a valid integer network ({error})") from error
 
@@ -120,9 +134,7 @@ def _row(node: Node) -> dict[str, Any]:
     if not isinstance(node, Conv):
         return row | {"kernel": _pair(node.kernel)}
     row |= {"shape": list(node.weight.shape), "groups": int(node.groups), "bits": int(node.bits)}
-    if node.neuron is not None:
-        row |= {"fraction_bits": int(node.neuron.fraction_bits), "max_count": int(node.neuron.max_count)}
-    return row
+    return row | {name: _plain(getattr(node.neuron, name)) for name in NUMBERS[type(node.neuron)]}
 
 
 def _node(i: int, row: dict[str, Any], tensors: Mapping[str, np.ndarray]) -> Node:
@@ -136,10 +148,21 @@ def _node(i: int, row: dict[str, Any], tensors: Mapping[str, np.ndarray]) -> Nod
     if row["kind"] != "Conv":
         raise ValueError(f"it knows no {row['kind']}")
     weight = unpack(tensors[f"{i}.weight"], row["bits"], int(np.prod(row["shape"]))).reshape(row["shape"])
-    neuron = None
-    if "max_count" in row:
-        neuron = Neuron(tensors[f"{i}.first"], tensors[f"{i}.step"], row["fraction_bits"], row["max_count"])
-    return Conv(*common, weight, stride, padding, row["groups"], row["bits"], neuron, tensors.get(f"{i}.bias"))
+    neuron = _neuron(i, row, tensors)
+    bias = tensors.get(f"{i}.bias") if neuron is None else None
+    return Conv(*common, weight, stride, padding, row["groups"], row["bits"], neuron, bias)
+
+
+def _neuron(i: int, row: dict[str, Any], tensors: Mapping[str, np.ndarray]) -> Neuron | LIF | None:
+    for kind, numbers in NUMBERS.items():
+        if numbers and numbers[-1] in row:
+            arrays = {name: tensors[f"{i}.{name}"] for name in TENSORS[kind]}
+            return kind(**arrays, **{name: row[name] for name in numbers})
+    return None
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, str) else int(value)
 
 
 def _pair(pair: tuple[int, int]) -> list[int]:

@@ -241,13 +241,13 @@ def hidden_layer(images, num_steps, scatter, dense, table, rest, state, count, b
 
 
 @compiled
-def readout(images, num_steps, scatter, bias, v, given, logits, offset):
-    """What each step adds to the logits [T, N, classes] of images offset, offset + 1, ..."""
+def readout(images, num_steps, scatter, bias, always, v, given, logits, offset):
+    """What each step adds to the logits [T, N, classes] of images offset, ...; the bias at t = 0, or ``always``."""
     classes = len(bias)
     for n in range(images):
         for t in range(num_steps):
             v[:] = 0
-            if t == 0:
+            if t == 0 or always:
                 v[:classes] = bias
             charge(v, given, 2 * (n * num_steps + t), (0, 0), scatter)
             for c in range(classes):

@@ -9,9 +9,9 @@ from spikelet.integer.vector import LANES, population_count, put, reach_mask, tr
 
 
 @compiled
-def load_pixels(image, plane, extent, geometry):
-    """Write ``image`` [C, H, W] into the padded, channels-last int16 ``plane`` and each row's range of non-zero columns
-    into ``extent`` [rows, 2], which is (width, 0) where a row is empty.
+def load_pixels(image, shift, plane, extent, geometry):
+    """Write ``image`` [C, H, W] - ``shift`` [C] into the padded, channels-last int16 ``plane``, and each row's range of
+    columns whose pixels are not 0 into ``extent`` [rows, 2], which is (width, 0) where a row is empty.
     """
     channels, height, width = image.shape
     top, left, row = geometry[0], geometry[1], geometry[2]
@@ -23,7 +23,7 @@ def load_pixels(image, plane, extent, geometry):
             o = (y + top) * row + left * channels + channel
             line = image[channel, y]
             for x in range(width):
-                plane[o + x * channels] = line[x]
+                plane[o + x * channels] = np.int16(line[x]) - shift[channel]
             a, b = 0, width - 1
             while a < first and line[a] == 0:
                 a += 1
@@ -89,12 +89,12 @@ def expand(found, blocks, events, k, geometry):
 
 
 @compiled
-def image_layer(images, num_steps, tables, thresholds, everything, work, spikes, counts, pixels, offset):
+def image_layer(images, num_steps, tables, thresholds, everything, work, spikes, counts, pixels, shift, offset):
     """All steps of a layer that reads the image: its membranes are constant, so a count of n is n spikes from t = 0 on.
 
     tables      (taps, weight, geometry, where) of ``layout.Windows``
     thresholds  int32 [levels, row] of ``layout.row_thresholds``
-    everything  whether a neuron may fire on an empty image
+    everything  whether a neuron may fire on an empty image, or one is not empty: it has a ``shift``
     work        (plane, extent, v, lists uint64 [levels, blocks, 2], sizes)
     """
     taps, weight, geometry, _ = tables
@@ -104,7 +104,7 @@ def image_layer(images, num_steps, tables, thresholds, everything, work, spikes,
     levels = min(num_steps, len(thresholds))
     k, largest, busiest = 0, 0, 0
     for n in range(images):
-        load_pixels(pixels[offset + n], plane, extent, geometry)
+        load_pixels(pixels[offset + n], shift, plane, extent, geometry)
         sizes[:] = 0
         for y in range(height):
             first, last = columns_reached(y, extent, geometry, everything)

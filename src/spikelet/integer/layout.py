@@ -216,10 +216,15 @@ def thresholds(neuron: Neuron, dtype: type) -> np.ndarray:
 
 def rest(table: np.ndarray, positions: int) -> np.ndarray:
     """The thresholds of silent neurons, one per site, with room for whole vectors that never fire."""
-    size = positions * table.shape[1]
-    result = aligned(size + -size % LANES + PADDING, table.dtype)
-    result[:size] = np.tile(table[1], positions)
-    result[size:] = np.iinfo(table.dtype).max
+    return per_site(table[1], positions, np.iinfo(table.dtype).max)
+
+
+def per_site(values: np.ndarray, positions: int, fill: int) -> np.ndarray:
+    """What each channel has, for every site, with ``fill`` behind it for whole vectors."""
+    size = positions * len(values)
+    result = aligned(size + -size % LANES + PADDING, values.dtype)
+    result[:size] = np.tile(values, positions)
+    result[size:] = fill
     return result
 
 
@@ -230,8 +235,8 @@ def peak_counts(node: Conv, peak: np.ndarray) -> tuple[np.ndarray, int]:
     positive = (np.maximum(weight, 0).sum(axis=(2, 3)) * reach).sum(axis=1)
     negative = (np.maximum(-weight, 0).sum(axis=(2, 3)) * reach).sum(axis=1)
     bound = int(max(positive.max(), negative.max()))
-    if node.neuron is None:
-        return np.zeros(len(weight), np.int64), bound
+    if not isinstance(node.neuron, Neuron):
+        return np.full(len(weight), int(node.neuron is not None), np.int64), bound
     above = (positive << node.neuron.fraction_bits) - node.neuron.first.astype(np.int64)
     count = np.where(above < 0, 0, 1 + above // node.neuron.step.astype(np.int64))
     return np.minimum(count, node.neuron.max_count), bound

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from spikelet.integer.engine import Engine
 
 IMAGE = -1
+MOST_COUNTED = 127
 BACKENDS = ("auto", "events", "dense", "bits", "reference")
 
 
@@ -38,15 +39,36 @@ class Neuron:
 
 
 @dataclass(frozen=True, eq=False)
+class LIF:
+    """A leaky integrate-and-fire neuron per output channel, in fixed point. Per step, from V = 0:
+
+        V = floor(V * leak / 2^shift) + (W . spikes << fraction_bits) + bias
+        a spike where V >= threshold; there V = 0 (reset "zero") or V = V - threshold ("subtract")
+
+    bias, threshold  int32 [C_out], threshold >= 1
+    leak, shift      the decay per step as a dyadic fraction, 0 <= leak <= 2^shift, shift 0 to 15
+    fraction_bits    binary places of V, bias and threshold, 0 to 30
+    reset            "zero" or "subtract"
+    """
+
+    bias: np.ndarray
+    threshold: np.ndarray
+    leak: int
+    shift: int
+    fraction_bits: int
+    reset: str
+
+
+@dataclass(frozen=True, eq=False)
 class Conv:
     """A convolution of spikes (or of the image) with integer weights; a linear layer is one whose kernel is the plane.
 
     name     what errors and reports call it
     source   index of an earlier node, or -1 for the image
     weight   int8 [C_out, C_in // groups, kh, kw]
-    bits     storage width: 2 (ternary) or 8
+    bits     storage width: 1 (binary: -1 and 1) to 8 (two's complement)
     neuron   None: the readout, whose sums are the logits
-    bias     int32 [C_out], readout only, added once at t = 0
+    bias     int32 [C_out], readout only; added once, at t = 0, but behind LIF neurons at every step
     """
 
     name: str
@@ -56,7 +78,7 @@ class Conv:
     padding: tuple[int, int]
     groups: int
     bits: int
-    neuron: Neuron | None
+    neuron: Neuron | LIF | None
     bias: np.ndarray | None = None
 
 
@@ -125,10 +147,14 @@ class Record:
 class IntegerNetwork:
     """Frozen layers of integer arrays: uint8 images in, integer logits out, not one float between.
 
-    nodes        in order; each reads the image (-1, convolutions only) or earlier nodes; the last is the readout,
-                 whose output is C x 1 x 1
-    input_shape  (C, H, W)
-    metadata     anything that JSON can hold; saved with the network
+    All its neurons are threshold-walk neurons, then the image is presented once; or all are LIF, then it is presented
+    at every step, and the last layer may have neurons, whose spikes are the logits.
+
+    nodes         in order; each reads the image (-1, convolutions only) or earlier nodes; the last is the readout,
+                  whose output is C x 1 x 1
+    input_shape   (C, H, W)
+    metadata      anything that JSON can hold; saved with the network
+    pixel_offset  what is subtracted from the pixels first: nothing, or -255 to 255 per channel
 
     Raises ConversionError, naming the node and why, for anything that does not fit together or could overflow int32.
 
@@ -144,18 +170,21 @@ class IntegerNetwork:
     nodes: Sequence[Node]
     input_shape: tuple[int, int, int]
     metadata: dict[str, Any] = field(default_factory=dict)
+    pixel_offset: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        from spikelet.integer.check import check
+        from spikelet.integer.check import check, check_offset
 
         self.nodes = tuple(self.nodes)
         self.input_shape = tuple(int(size) for size in self.input_shape)  # type: ignore[assignment]
+        self.pixel_offset = check_offset(self.pixel_offset, self.input_shape)
         self.shapes: tuple[tuple[int, int, int], ...] = check(self.nodes, self.input_shape)
         self._engine: Engine | None = None
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"nodes": self.nodes, "input_shape": self.input_shape, "metadata": self.metadata}
+        kept = "nodes", "input_shape", "metadata", "pixel_offset"
+        return {name: getattr(self, name) for name in kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
@@ -164,6 +193,11 @@ class IntegerNetwork:
     def layers(self) -> tuple[int, ...]:
         """Indices of the nodes that have neurons."""
         return tuple(i for i, node in enumerate(self.nodes) if isinstance(node, Conv) and node.neuron is not None)
+
+    @property
+    def leaky(self) -> bool:
+        """Whether its neurons are LIF."""
+        return any(isinstance(node, Conv) and isinstance(node.neuron, LIF) for node in self.nodes)
 
     def run(
         self,
@@ -174,16 +208,18 @@ class IntegerNetwork:
         backend: str = "auto",
         num_threads: int | None = None,
     ) -> Record:
-        """Present ``images`` once, at t = 0, and walk ``num_steps`` steps.
+        """Present ``images`` once, at t = 0 (to LIF neurons: at every step), and walk ``num_steps`` steps.
 
         images       uint8 [N, C, H, W], pixels 0 to 255
         record       count spikes and operations
-        counts       keep the final count of every neuron
+        counts       keep the final count of every neuron: of LIF neurons, how often it fired, up to 127 times
         backend      "events", "dense", "bits", "auto" (whichever is fastest at the density found, layer by layer) or
                      "reference" (plain numpy); all give the same numbers
         num_threads  None: all that this process may use
         """
         images = self._images(images)
+        if counts and self.leaky and num_steps > MOST_COUNTED:
+            raise SpikeletError(f"counts: LIF neurons are counted over at most {MOST_COUNTED} steps, got {num_steps}")
         if isinstance(num_steps, bool) or int(num_steps) != num_steps or num_steps < 1:
             raise SpikeletError(f"num_steps: expected a whole number of at least 1, got {num_steps!r}")
         if backend not in BACKENDS:

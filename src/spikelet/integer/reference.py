@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from spikelet.errors import SpikeletError
 from spikelet.integer.fanout import emitters
-from spikelet.integer.network import IMAGE, Add, Conv, MaxPool, Neuron, Node, Record, SumPool
+from spikelet.integer.network import IMAGE, LIF, Add, Conv, MaxPool, Neuron, Node, Record, SumPool
 
 if TYPE_CHECKING:
     from spikelet.integer.network import IntegerNetwork
@@ -24,8 +25,9 @@ def run(
     tally = np.zeros((4, len(layers), num_steps), np.int64)
     rows = emitters(network)
     logits = np.zeros((num_steps, len(images), network.shapes[-1][0]), np.int32)
+    pixels, leaky = offset_pixels(network, images), network.leaky
     for t in range(num_steps):
-        image = images.astype(np.int64) if t == 0 else np.zeros(images.shape, np.int64)
+        image = pixels if t == 0 or leaky else np.zeros_like(pixels)
         outputs: list[np.ndarray] = []
         for i, node in enumerate(nodes):
             x = image if not isinstance(node, Add) and node.source == IMAGE else None
@@ -33,15 +35,15 @@ def run(
             if isinstance(node, MaxPool):
                 spikes = _max_step(node, i, spikes, pools)
             elif isinstance(node, Conv) and node.neuron is not None:
-                membranes[i] += spikes << node.neuron.fraction_bits
-                spikes = _fire(node.neuron, membranes[i], final[i])
+                advance = _leak_and_fire if isinstance(node.neuron, LIF) else _walk
+                spikes = advance(node.neuron, membranes[i], final[i], spikes)  # type: ignore[arg-type]
                 tally[:2, rows[i], t] += (spikes > 0).sum(), (spikes < 0).sum()
-            elif isinstance(node, Conv):
-                bias = node.bias.reshape(-1, 1, 1) if t == 0 and node.bias is not None else 0
-                logits[t] = (spikes + bias)[:, :, 0, 0]
+            elif isinstance(node, Conv) and node.bias is not None and (t == 0 or leaky):
+                spikes = spikes + node.bias.reshape(-1, 1, 1)
             if record and rows[i] >= 0:
                 tally[2:, rows[i], t] += _operations(network, i, np.abs(spikes))
             outputs.append(spikes)
+        logits[t] = outputs[-1][:, :, 0, 0]
     neurons = np.array([np.prod(network.shapes[i]) for i in layers], np.int64)
     kept = [final[i].astype(np.int8) for i in layers] if counts else None
     result = Record(logits, tuple(nodes[i].name for i in layers), neurons, counts=kept)
@@ -50,17 +52,25 @@ def run(
     return result
 
 
+def offset_pixels(network: IntegerNetwork, images: np.ndarray) -> np.ndarray:
+    """The pixels that the first layer sees, int64."""
+    offset = np.array(network.pixel_offset or [0], np.int64).reshape(-1, 1, 1)
+    return images.astype(np.int64) - offset
+
+
 def settled(network: IntegerNetwork, images: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
     """The counts at which a long run must end, in closed form (the integer ANN): int64 [N, C, H, W] per layer, and the
     summed logits, int64 [N, classes].
     """
+    if network.leaky:
+        raise SpikeletError("network: LIF neurons have no count at which they settle")
     outputs: list[np.ndarray] = []
     for node in network.nodes:
-        image = images.astype(np.int64) if not isinstance(node, Add) and node.source == IMAGE else None
+        image = offset_pixels(network, images) if not isinstance(node, Add) and node.source == IMAGE else None
         x = _linear(node, outputs, image)
         if isinstance(node, MaxPool):
             x = _windows(x, node.kernel, node.stride, node.padding).max(axis=(-2, -1))
-        elif isinstance(node, Conv) and node.neuron is not None:
+        elif isinstance(node, Conv) and isinstance(node.neuron, Neuron):
             x = settled_count(node.neuron, x)
         elif isinstance(node, Conv) and node.bias is not None:
             x = x + node.bias.reshape(-1, 1, 1)
@@ -80,8 +90,19 @@ def settled_count(neuron: Neuron, accumulator: np.ndarray) -> np.ndarray:
     return np.where(v < first, 0, np.minimum(1 + (v - first) // step, neuron.max_count))
 
 
-def _fire(neuron: Neuron, v: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """One step of the threshold walk; updates ``count`` and returns the spikes."""
+def _leak_and_fire(neuron: LIF, v: np.ndarray, count: np.ndarray, charge: np.ndarray) -> np.ndarray:
+    """One step of the leaky neuron; updates ``v`` and ``count`` and returns the spikes."""
+    bias, threshold = (a.astype(np.int64).reshape(-1, 1, 1) for a in (neuron.bias, neuron.threshold))
+    v[:] = (v * neuron.leak >> neuron.shift) + (charge << neuron.fraction_bits) + bias
+    spikes = (v >= threshold).astype(np.int64)
+    v -= spikes * (v if neuron.reset == "zero" else threshold)
+    count += spikes
+    return spikes
+
+
+def _walk(neuron: Neuron, v: np.ndarray, count: np.ndarray, charge: np.ndarray) -> np.ndarray:
+    """One step of the threshold walk; updates ``v`` and ``count`` and returns the spikes."""
+    v += charge << neuron.fraction_bits
     first, step = (a.astype(np.int64).reshape(-1, 1, 1) for a in (neuron.first, neuron.step))
     high = first + count * step
     up = (count < neuron.max_count) & (v >= high)

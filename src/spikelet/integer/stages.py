@@ -11,6 +11,7 @@ from spikelet.integer.check import PIXEL_MAX
 from spikelet.integer.fanout import dense_operations, taps
 from spikelet.integer.kernels_events import hidden_layer, readout
 from spikelet.integer.kernels_image import image_layer
+from spikelet.integer.kernels_leaky import count_events, leaky_image_layer, leaky_layer, tell_events
 from spikelet.integer.kernels_pool import add_spikes, max_pool, sum_pool
 from spikelet.integer.layout import (
     PLANE,
@@ -20,18 +21,20 @@ from spikelet.integer.layout import (
     bit_windows,
     padded,
     peak_counts,
+    per_site,
     rest,
     row_thresholds,
     scatter,
     thresholds,
     windows,
 )
-from spikelet.integer.network import IMAGE, Add, Conv, MaxPool, SumPool
+from spikelet.integer.network import IMAGE, LIF, Add, Conv, MaxPool, Neuron, SumPool
 from spikelet.integer.vector import LANES, PADDING
 
 if TYPE_CHECKING:
     from spikelet.integer.network import IntegerNetwork
 
+Lists = tuple[np.ndarray, np.ndarray]
 NARROW = np.iinfo(np.int16).max - 1  # largest |V| with which no saturated int16 threshold can be crossed
 
 
@@ -100,15 +103,15 @@ class Stage:
 
 
 class ImageStage(Stage):
-    """A convolution that reads the image."""
+    """A convolution that reads the image; ``shift`` int16 [C] is subtracted from the pixels."""
 
-    def __init__(self, index: int, node: Conv, source, shape, row: int) -> None:
+    def __init__(self, index: int, node: Conv, source, shape, row: int, shift: np.ndarray) -> None:
         super().__init__(index, source, shape)
-        assert node.neuron is not None
-        self.capacity, self.row = self.sites, row
+        assert isinstance(node.neuron, Neuron)
+        self.capacity, self.row, self.shift = self.sites, row, shift
         self.windows = windows(node, source, shape)
         self.thresholds = row_thresholds(node.neuron, shape[2], int(self.windows.geometry[8]))
-        self.spontaneous = bool((node.neuron.first <= 0).any())
+        self.everything = bool((node.neuron.first <= 0).any() or shift.any())
         self.rows = source[1] + 2 * node.padding[0]
 
     def run(self, work, outputs, counts, logits):
@@ -117,36 +120,71 @@ class ImageStage(Stage):
             work.prepared[key] = self._arguments(work)
         arguments = work.prepared[key]
         events, starts = arguments[-1]
-        largest, busiest = image_layer(*key[1:], *arguments, counts, work.pixels, work.offset)
+        largest, busiest = image_layer(*key[1:], *arguments, counts, work.pixels, self.shift, work.offset)
         return Spikes(events, starts, largest, busiest)
 
     def _arguments(self, work: Work) -> tuple:
         levels = min(work.num_steps, len(self.thresholds))
         blocks = self.shape[1] * (self.windows.line // LANES + 1)
         space = (
-            work.zeros((self.index, "plane"), self.windows.plane, np.int16),
-            work.buffer("extent", 2 * self.rows, np.int64)[: 2 * self.rows].reshape(-1, 2),
-            work.buffer("line", self.windows.line, np.int32),
+            *image_space(work, self.index, self.windows, self.rows),
             work.buffer("lists", levels * blocks * 2, np.uint64)[: levels * blocks * 2].reshape(levels, blocks, 2),
             work.buffer("sizes", levels, np.int64),
         )
-        return _tables(self.windows), self.thresholds, self.spontaneous, space, work.spikes(self)
+        return _tables(self.windows), self.thresholds, self.everything, space, work.spikes(self)
 
 
-class HiddenStage(Stage):
+def image_space(work: Work, index: int, tables: Windows, rows: int) -> tuple[np.ndarray, ...]:
+    """Buffers for an image's plane, the range of columns of each of its ``rows``, and one row of outputs."""
+    return (
+        work.zeros((index, "plane"), tables.plane, np.int16),
+        work.buffer("extent", 2 * rows, np.int64)[: 2 * rows].reshape(-1, 2),
+        work.buffer("line", tables.line, np.int32),
+    )
+
+
+class _SpikeStage(Stage):
     """A convolution of spikes, with neurons. ``single``: no site sends it more than one spike in a step."""
 
-    def __init__(self, index: int, node: Conv, source, shape, row: int, bound: int, single: bool) -> None:
+    def __init__(self, index: int, node: Conv, source, shape, row: int, single: bool) -> None:
         super().__init__(index, source, shape)
-        assert node.neuron is not None
-        self.capacity, self.row, self.bound, self.node = self.sites, row, bound, node
+        self.capacity, self.row, self.node = self.sites, row, node
         self.reach = int(np.abs(node.weight.astype(np.int64)).sum(axis=(1, 2, 3)).max())
         spread = scatter(node, source, shape)
         self.scatter = spread.table, spread.weight, spread.geometry
         self.bits = single and node.groups == 1 and int(np.abs(node.weight).max()) <= 1
         self.limits = break_even(node, source, shape, int(spread.geometry[5]))
-        self._thresholds: dict[type, tuple[np.ndarray, np.ndarray]] = {}
         self._windows: dict[bool, Windows] = {}
+
+    def limit(self, backend: str) -> int:
+        """The most spikes in a step that are worked off as events."""
+        if backend == "events" or self.node.groups > 1:
+            return NEVER
+        return self.limits[self.bits] if backend == "auto" else 0
+
+    def dense(self, work: Work, busy: bool) -> tuple:
+        """What a kernel needs to visit windows in steps with more spikes than the limit."""
+        if not busy:
+            return NEVER, 0, NO_TABLES, NO_WORK, NO_WORD_TABLES, NO_WORD_WORK
+        limit, bits = self.limit(work.backend), self.bits and work.backend != "dense"
+        if bits not in self._windows:
+            self._windows[bits] = (bit_windows if bits else windows)(self.node, self.source, self.shape)
+        tables = self._windows[bits]
+        line = work.buffer("line", tables.line, np.int32)
+        if bits:
+            planes = work.zeros((self.index, "planes"), 2 * tables.plane, np.uint64)[: 2 * tables.plane].reshape(2, -1)
+            return limit, 1, NO_TABLES, NO_WORK, _tables(tables), (planes, line)
+        plane = work.zeros((self.index, "plane"), tables.plane, np.int16)
+        return limit, 0, _tables(tables), (plane, line), NO_WORD_TABLES, NO_WORD_WORK
+
+
+class HiddenStage(_SpikeStage):
+    """Its neurons walk thresholds; no membrane exceeds ``bound``."""
+
+    def __init__(self, index: int, node: Conv, source, shape, row: int, bound: int, single: bool) -> None:
+        super().__init__(index, node, source, shape, row, single)
+        self.bound = bound
+        self._thresholds: dict[type, tuple[np.ndarray, np.ndarray]] = {}
 
     def run(self, work, outputs, counts, logits):
         given = outputs[self.node.source]
@@ -160,12 +198,6 @@ class HiddenStage(Stage):
         largest, busiest = hidden_layer(*key[1:3], *arguments, counts)
         return Spikes(events, starts, largest, busiest)
 
-    def limit(self, backend: str) -> int:
-        """The most spikes in a step that are worked off as events."""
-        if backend == "events" or self.node.groups > 1:
-            return NEVER
-        return self.limits[self.bits] if backend == "auto" else 0
-
     def _arguments(self, work: Work, given: Spikes, dtype: type, busy: bool) -> tuple:
         table, resting = self.thresholds(dtype)
         size = len(resting)
@@ -173,30 +205,91 @@ class HiddenStage(Stage):
         count = work.buffer("count", size, np.int8)[:size]
         back = work.buffer("back", size, np.int32)
         found = work.buffer("found", 3 * size // LANES, np.uint64)[: 3 * (size // LANES)].reshape(-1, 3)
-        dense = self._dense(work) if busy else (NEVER, 0, NO_TABLES, NO_WORK, NO_WORD_TABLES, NO_WORD_WORK)
         space = state, count, back, found
-        return self.scatter, dense, table, resting, *space, given.lists, work.spikes(self)
+        return self.scatter, self.dense(work, busy), table, resting, *space, given.lists, work.spikes(self)
 
     def thresholds(self, dtype: type) -> tuple[np.ndarray, np.ndarray]:
         """The thresholds of every count, and those of silent neurons, one per site."""
         if dtype not in self._thresholds:
-            assert self.node.neuron is not None
+            assert isinstance(self.node.neuron, Neuron)
             table = thresholds(self.node.neuron, dtype)
             self._thresholds[dtype] = padded(table.ravel()), rest(table, self.shape[1] * self.shape[2])
         return self._thresholds[dtype]
 
-    def _dense(self, work: Work) -> tuple:
-        """What ``hidden_layer`` needs to visit windows in steps with more spikes than the limit."""
-        limit, bits = self.limit(work.backend), self.bits and work.backend != "dense"
-        if bits not in self._windows:
-            self._windows[bits] = (bit_windows if bits else windows)(self.node, self.source, self.shape)
-        tables = self._windows[bits]
-        line = work.buffer("line", tables.line, np.int32)
-        if bits:
-            planes = work.zeros((self.index, "planes"), 2 * tables.plane, np.uint64)[: 2 * tables.plane].reshape(2, -1)
-            return limit, 1, NO_TABLES, NO_WORK, _tables(tables), (planes, line)
-        plane = work.zeros((self.index, "plane"), tables.plane, np.int16)
-        return limit, 0, _tables(tables), (plane, line), NO_WORD_TABLES, NO_WORD_WORK
+
+class Leaky:
+    """The neurons of a layer of ``LIF`` as its kernel wants them, and what becomes of its spikes."""
+
+    def __init__(self, neuron: LIF, shape: Shape, last: bool) -> None:
+        positions = shape[1] * shape[2]
+        sites = per_site(neuron.bias, positions, 0), per_site(neuron.threshold, positions, np.iinfo(np.int32).max)
+        kept = int(neuron.reset == "subtract")
+        self.arguments = *sites, neuron.leak, neuron.shift, neuron.fraction_bits, kept
+        self.size, self.biased, self.last = len(sites[0]), bool(neuron.bias.any()), last
+
+    def spikes(self, work: Work, lists: Lists, busiest: int, counts: np.ndarray, logits: np.ndarray) -> Spikes:
+        """The layer's spikes; they are counted where asked, and are the logits of the last layer."""
+        if len(counts):
+            count_events(work.images, work.num_steps, lists, counts)
+        if self.last:
+            tell_events(work.images, work.num_steps, lists, logits, work.offset)
+        events, starts = lists
+        return Spikes(events, starts, 1, busiest)
+
+
+class LeakyImageStage(Stage):
+    """A convolution that reads the image at every step, with leaky neurons."""
+
+    def __init__(self, index: int, node: Conv, source, shape, row: int, shift: np.ndarray, last: bool) -> None:
+        super().__init__(index, source, shape)
+        assert isinstance(node.neuron, LIF)
+        self.capacity, self.row, self.shift = self.sites, row, shift
+        self.windows, self.rows = windows(node, source, shape), source[1] + 2 * node.padding[0]
+        self.neuron = Leaky(node.neuron, shape, last)
+
+    def run(self, work, outputs, counts, logits):
+        key = self.index, work.images, work.num_steps
+        if key not in work.prepared:
+            work.prepared[key] = self._arguments(work)
+        arguments = work.prepared[key]
+        busiest = leaky_image_layer(*key[1:], *arguments, work.pixels, self.shift, work.offset)
+        return self.neuron.spikes(work, arguments[-1], busiest, counts, logits)
+
+    def _arguments(self, work: Work) -> tuple:
+        space = (
+            *image_space(work, self.index, self.windows, self.rows),
+            work.zeros("currents", self.neuron.size, np.int32)[: self.neuron.size],
+            work.buffer("membranes", self.neuron.size, np.int32)[: self.neuron.size],
+        )
+        return _tables(self.windows), self.neuron.arguments, space, work.spikes(self)
+
+
+class LeakyStage(_SpikeStage):
+    """Its neurons leak."""
+
+    def __init__(self, index: int, node: Conv, source, shape, row: int, single: bool, last: bool) -> None:
+        super().__init__(index, node, source, shape, row, single)
+        assert isinstance(node.neuron, LIF)
+        self.neuron = Leaky(node.neuron, shape, last)
+
+    def run(self, work, outputs, counts, logits):
+        given = outputs[self.node.source]
+        narrow = self.reach * given.largest <= NARROW
+        busy = given.busiest > self.limit(work.backend)
+        key = self.index, work.images, work.num_steps, narrow, busy, work.backend
+        if key not in work.prepared:
+            work.prepared[key] = self._arguments(work, given, np.int16 if narrow else np.int32, busy)
+        arguments = work.prepared[key]
+        return self.neuron.spikes(work, arguments[-1], leaky_layer(*key[1:3], *arguments), counts, logits)
+
+    def _arguments(self, work: Work, given: Spikes, dtype: type, busy: bool) -> tuple:
+        neuron = self.neuron
+        state = (
+            work.buffer(("charge", dtype), neuron.size, dtype)[: neuron.size],
+            work.buffer("membranes", neuron.size, np.int32)[: neuron.size],
+        )
+        dense, lists = self.dense(work, busy), work.spikes(self)
+        return self.scatter, dense, neuron.arguments, neuron.biased, state, given.lists, lists
 
 
 # What things cost, in picoseconds, on an AMD EPYC (Zen 4): only their ratios matter.
@@ -225,9 +318,9 @@ def break_even(node: Conv, source: Shape, shape: Shape, run: int) -> tuple[int, 
 class ReadoutStage(Stage):
     """The last convolution, whose sums are the logits."""
 
-    def __init__(self, index: int, node: Conv, source, shape) -> None:
+    def __init__(self, index: int, node: Conv, source, shape, leaky: bool) -> None:
         super().__init__(index, source, shape)
-        self.before = node.source
+        self.before, self.always = node.source, leaky
         spread = scatter(node, source, shape)
         self.scatter = spread.table, spread.weight, spread.geometry
         self.bias = node.bias.copy() if node.bias is not None else np.zeros(len(node.weight), np.int32)
@@ -236,7 +329,8 @@ class ReadoutStage(Stage):
         given = outputs[self.before]
         size = len(self.bias) + -len(self.bias) % LANES + PADDING
         v = work.buffer("logits", size, np.int32)[:size]
-        readout(work.images, work.num_steps, self.scatter, self.bias, v, given.lists, logits, work.offset)
+        told = self.scatter, self.bias, self.always, v, given.lists, logits, work.offset
+        readout(work.images, work.num_steps, *told)
         return given
 
 
@@ -298,6 +392,7 @@ def build_stages(network: IntegerNetwork) -> list[Stage]:
     peaks: list[np.ndarray] = []
     single: list[bool] = []
     rows = {i: row for row, i in enumerate(network.layers)}
+    shift = np.array(network.pixel_offset or [0] * network.input_shape[0], np.int16)
     for i, node in enumerate(network.nodes):
         shape = network.shapes[i]
         single.append(isinstance(node, Conv) or (isinstance(node, MaxPool) and single[node.source]))
@@ -313,10 +408,15 @@ def build_stages(network: IntegerNetwork) -> list[Stage]:
             continue
         peak, bound = peak_counts(node, peak)
         peaks.append(peak)
+        last = i == len(network.nodes) - 1
         if node.neuron is None:
-            stages.append(ReadoutStage(i, node, source, shape))
+            stages.append(ReadoutStage(i, node, source, shape, network.leaky))
+        elif isinstance(node.neuron, LIF) and node.source == IMAGE:
+            stages.append(LeakyImageStage(i, node, source, shape, rows[i], shift, last))
+        elif isinstance(node.neuron, LIF):
+            stages.append(LeakyStage(i, node, source, shape, rows[i], single[node.source], last))
         elif node.source == IMAGE:
-            stages.append(ImageStage(i, node, source, shape, rows[i]))
+            stages.append(ImageStage(i, node, source, shape, rows[i], shift))
         else:
             stages.append(HiddenStage(i, node, source, shape, rows[i], bound, single[node.source]))
     return stages

@@ -123,6 +123,31 @@ def reach_mask(typingctx, v, i, threshold, j):
     return types.uint64(v, types.intp, threshold, types.intp), generate
 
 
+@intrinsic
+def integrate(typingctx, v, charge, bias, threshold, start, leak, shift, fraction_bits):
+    """v = (v * leak >> shift) + (charge << fraction_bits) + bias for the 64 from ``start``; bits of v >= threshold.
+
+    All int32 but charge, which may be int16.
+    """
+
+    def generate(context, builder, signature, arguments):
+        place = _place(builder, _data(context, signature.args[0], arguments[0], builder), arguments[4], I32, LANES)
+        loaded = []
+        for kind, array in zip(signature.args[1:4], arguments[1:4], strict=True):
+            element, data = context.get_data_type(kind.dtype), _data(context, kind, array, builder)
+            loaded.append(_load(builder, data, arguments[4], element, LANES))
+        charge, bias, threshold = loaded
+        if charge.type.element.width < 32:
+            charge = builder.sext(charge, ir.VectorType(I32, LANES))
+        leak, shift, fraction = (_splat(builder, builder.trunc(arguments[k], I32), LANES) for k in (5, 6, 7))
+        kept = builder.ashr(builder.mul(builder.load(place, align=4), leak), shift)
+        after = builder.add(builder.add(kept, builder.shl(charge, fraction)), bias)
+        builder.store(after, place, align=4)
+        return builder.bitcast(builder.icmp_signed(">=", after, threshold), I64)
+
+    return types.uint64(v, charge, bias, threshold, *[types.intp] * 4), generate
+
+
 # ---------------------------------------------------------------- rows of weights onto membranes
 
 

@@ -1,5 +1,6 @@
 """Networks from the papers' notation. ``build`` reads it; ``settings`` says what a network may be made of."""
 
+from spikelet.networks.fixed_point import FixedPointBlock
 from spikelet.networks.layers import Block, Residual, SpikingBlock
 from spikelet.networks.network import Network, answers
 from spikelet.networks.notation import build
@@ -10,6 +11,7 @@ from spikelet.networks.snn import SNN
 __all__ = [
     "SNN",
     "Block",
+    "FixedPointBlock",
     "Network",
     "NetworkSettings",
     "OperationMeter",

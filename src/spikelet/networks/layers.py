@@ -59,7 +59,7 @@ class SpikingBlock(nn.Module):
         op, pool = self.op, self.pool
         if isinstance(op, nn.Linear):
             return pool(self._normed(op(x.flatten(1).to(next(op.parameters()).dtype))))
-        conv = Conv(op.stride, op.padding, op.dilation, op.groups)  # type: ignore[arg-type]
+        conv = geometry(op)
         if self.norm is None and len(pool) > 0 and isinstance(pool[0], CurrentPool):
             return pool[1:](conv_max_pool(x, op.weight, op.bias, conv, pool[0].size))
         return pool(self._normed(conv_max_pool(x, op.weight, op.bias, conv, size=1)))
@@ -88,6 +88,11 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.body(x)
+
+
+def geometry(op: nn.Conv2d) -> Conv:
+    """The convolution ``op`` without its weights."""
+    return Conv(op.stride, op.padding, op.dilation, op.groups)  # type: ignore[arg-type]
 
 
 def batch_norm(op: Op) -> nn.Module:

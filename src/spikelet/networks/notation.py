@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from spikelet.errors import SpikeletError
+from spikelet.networks.fixed_point import FixedPointBlock
 from spikelet.networks.layers import Block, CurrentPool, Op, Residual, Shape, SpikingBlock, batch_norm
 from spikelet.networks.network import Network
 from spikelet.networks.settings import NetworkSettings
@@ -83,6 +84,8 @@ def _residual(tokens: Iterator[str], settings: NetworkSettings, cursor: _Cursor)
     shape, unit = cursor.shape, cursor.unit
     if cursor.first:
         raise SpikeletError("model.notation: a residual block cannot be the first layer: pixels are not spikes")
+    if settings.arithmetic == "integer":
+        raise SpikeletError("model.arithmetic: residual blocks have no integer form yet; expected float")
     body = _sequence(tokens, settings, cursor, nested=True)
     if (cursor.shape, cursor.unit) != (shape, unit):
         raise SpikeletError(
@@ -144,8 +147,13 @@ def _weighted(token: str, settings: NetworkSettings, cursor: _Cursor, last: bool
 
 def _spiking(op: Op, shape: Shape, settings: NetworkSettings, cursor: _Cursor, last: bool) -> SpikingBlock:
     readout = last and settings.readout == "current"
+    block: SpikingBlock
     norm = batch_norm(op) if settings.norm == "batch" and not readout else None
-    block = SpikingBlock(op, norm, None if readout else _neuron(settings), cursor.shape)
+    neuron = None if readout else _neuron(settings)
+    if settings.arithmetic == "integer":
+        block = FixedPointBlock(op, norm, neuron, cursor.shape, cursor.unit if cursor.first else None)
+    else:
+        block = SpikingBlock(op, norm, neuron, cursor.shape)
     cursor.shape, cursor.unit, cursor.first = shape, 1.0, False
     return block
 

@@ -38,6 +38,7 @@ class NetworkSettings:
     surrogate     the gradient's shape, and ``slope`` its parameter (alpha or width); None: the one it usually has
     norm          "batch" or "none" (then layers have a bias)
     readout       logits of a step: "spikes" of neurons on the last layer, or its "current"
+    arithmetic    "float", or "integer": what the integer network computes, to train against before it is converted
     pixel_offset  subtracted from the pixels of an image first: nothing, one whole number, or one per channel
     """
 
@@ -62,6 +63,7 @@ class NetworkSettings:
     slope: float | None = None
     norm: str = "batch"
     readout: str = "spikes"
+    arithmetic: str = "float"
     pixel_offset: list[int] = field(default_factory=list)
 
     def check(self) -> None:
@@ -75,6 +77,7 @@ class NetworkSettings:
             ("surrogate", tuple(SURROGATES)),
             ("norm", ("batch", "none")),
             ("readout", ("spikes", "current")),
+            ("arithmetic", ("float", "integer")),
         ):
             if getattr(self, name) not in allowed:
                 raise SpikeletError(
@@ -90,8 +93,9 @@ class NetworkSettings:
         if self.slope is not None and (not self.slope > 0 or self.surrogate == "straight_through"):
             expected = "null: it has none" if self.surrogate == "straight_through" else "a positive number"
             raise SpikeletError(f"model.slope: of {self.surrogate}, expected {expected}, got {self.slope}")
-        if self.pixel_offset and self.neuron is None:
-            raise SpikeletError(f"model.pixel_offset: only spiking networks have one, got {self.pixel_offset}")
+        for name, value in (("pixel_offset", self.pixel_offset), ("arithmetic", self.arithmetic)):
+            if self.neuron is None and value not in ([], "float"):
+                raise SpikeletError(f"model.{name}: only for networks trained through time (model.neuron), got {value}")
         if self.num_steps < 1:
             raise SpikeletError(f"model.num_steps: expected at least 1, got {self.num_steps}")
         if not 0 <= self.beta <= 1:

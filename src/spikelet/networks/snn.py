@@ -33,6 +33,8 @@ class SNN(nn.Module):
         if x.dim() == 4:
             x = first(self._scaled(x), num_steps or self.settings.num_steps)
         else:
+            if self.settings.arithmetic == "integer":
+                raise SpikeletError("x: a network in integer arithmetic takes images [N, C, H, W], got frames")
             x = first(self._first(x, num_steps))
         for layer in rest:
             x = layer(x)

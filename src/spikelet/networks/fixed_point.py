@@ -1,0 +1,192 @@
+"""Spiking layers in fixed point: what the integer network computes, held by floats, with gradients to train against.
+
+A layer's sums of weights are whole numbers below 2^24, which float32 adds exactly in whatever order; its membranes are
+below 2^31, in float64. They count units of the weights' scale (of each output channel's, where a batch norm or float
+weights give it one), with ``fraction_bits`` binary places; the decay is a dyadic fraction. ``integer.LIF`` has the
+formula.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spikelet.errors import SpikeletError
+from spikelet.integer import LIF as IntegerLIF
+from spikelet.integer.check import INT32_MAX, PIXEL_MAX, lif_potential
+from spikelet.kernels.conv import conv_max_pool
+from spikelet.networks.layers import Op, Shape, SpikingBlock, geometry
+from spikelet.neurons import LIF, Neuron
+from spikelet.quantizers import latent_weight, weight_quantizer
+
+EXACT = 2**24  # float32 holds every whole number below it
+MAX_FRACTION_BITS = 16
+LEAK_BITS = 6  # binary places of the decay
+FINEST = 2**20  # at least so small a part of a neuron's bias and threshold is what its codes count
+SMALLEST = 1e-12
+
+
+class Numbers(NamedTuple):
+    """A layer in whole numbers, gradients attached.
+
+    weight           codes, of ``bits`` bits, shaped as ``op.weight``
+    bias, threshold  [C_out], in units of 2^-fraction_bits accumulators
+    unit             [C_out]: the membrane that one of those units stands for
+    leak, shift      the decay: leak / 2^shift
+    """
+
+    weight: Tensor
+    bits: int
+    bias: Tensor
+    threshold: Tensor
+    unit: Tensor
+    leak: int
+    shift: int
+    fraction_bits: int
+
+
+class FixedPointBlock(SpikingBlock):
+    """A ``SpikingBlock`` in fixed point; a batch norm keeps its running statistics. Exact on a CPU.
+
+    Float weights, those of the first and the last layer say, become 8-bit codes, with a scale for each output channel
+    (one for all on a readout of currents). ``pixel_unit``, on the layer that sees the image: the value of a grey level.
+    """
+
+    def __init__(
+        self, op: Op, norm: nn.Module | None, neuron: Neuron | None, input_shape: Shape, pixel_unit: float | None
+    ) -> None:
+        super().__init__(op, norm, neuron, input_shape)
+        self.pixel_unit = pixel_unit
+
+    def forward(self, x: Tensor, num_steps: int | None = None) -> Tensor:
+        """As ``SpikingBlock.forward``. Raises SpikeletError for what has no integer form."""
+        self.check()
+        numbers = self.numbers()
+        with torch.autocast(x.device.type, enabled=False):
+            if num_steps is None:
+                charge = self._charge(x.float().flatten(0, 1), numbers).unflatten(0, x.shape[:2])
+            else:
+                charge = self._charge((x.float() / (self.pixel_unit or 1.0)).round(), numbers)
+                charge = charge.expand(num_steps, *charge.shape)
+            return _logits(charge, numbers) if self.neuron is None else _fire(charge, numbers, self.neuron)
+
+    def check(self) -> None:
+        """Raise SpikeletError where the layer has no integer form."""
+        neuron = self.neuron
+        if len(self.pool) > 0:
+            raise SpikeletError("model.arithmetic: pooled currents have no integer form; use Pk with model.pool=conv")
+        if isinstance(neuron, LIF) and neuron.v_reset in (None, 0.0) and not neuron.delay_reset:
+            return
+        if neuron is not None:
+            raise SpikeletError(f"model.arithmetic: integer takes a LIF with reset subtract or zero, got {neuron}")
+
+    def _charge(self, x: Tensor, numbers: Numbers) -> Tensor:
+        if isinstance(self.op, nn.Linear):
+            return nn.functional.linear(x.flatten(1), numbers.weight)
+        return conv_max_pool(x, numbers.weight, None, geometry(self.op), size=1)
+
+    def numbers(self) -> Numbers:
+        """The layer in whole numbers, as it is now."""
+        gain, summand = self._gain()
+        codes, scale, bits = self._codes()
+        gain, summand, scale = gain.double(), summand.double(), scale.double()
+        threshold = torch.as_tensor(self.neuron.threshold() if isinstance(self.neuron, LIF) else 0.0)
+        leak, shift = dyadic(float(self.neuron.decay())) if isinstance(self.neuron, LIF) else (0, 0)
+        accumulator = scale * gain.abs() * (self.pixel_unit or 1.0)
+        finest = (summand.abs() + threshold).clamp_min(SMALLEST) / FINEST
+        if bits > 1:  # a channel whose input hardly counts beside its bias and threshold
+            codes = _round(codes * _column((accumulator / finest).clamp_max(1), codes).to(codes.dtype))
+        accumulator = torch.maximum(accumulator, finest)
+        places = self._fraction_bits(codes, summand / accumulator, leak, shift)
+        unit = accumulator / 2.0**places
+        weight = codes * _column(torch.where(gain < 0, -1, 1).to(codes.dtype), codes)
+        whole = _round((threshold / unit).clamp(1, INT32_MAX))
+        return Numbers(weight, bits, _round(summand / unit), whole, unit, leak, shift, places)
+
+    def _gain(self) -> tuple[Tensor, Tensor]:
+        """What batch norm and bias do to a channel's sum: factor and summand, [C_out]."""
+        latent, norm = latent_weight(self.op), self.norm
+        bias = self.op.bias if self.op.bias is not None else latent.new_zeros(latent.shape[0])
+        if norm is None:
+            return torch.ones_like(bias), bias
+        gain = norm.weight / (norm.running_var + norm.eps).sqrt()  # type: ignore[operator,arg-type]
+        return gain, norm.bias + gain * (bias - norm.running_mean)  # type: ignore[operator,arg-type]
+
+    def _codes(self) -> tuple[Tensor, Tensor, int]:
+        """Codes with the gradient of the weight, the scale of each output channel [C_out], and the bits of a code."""
+        weight, quantizer, bits = self.op.weight, weight_quantizer(self.op), 8
+        if quantizer is not None:
+            latent, bits = latent_weight(self.op).detach(), quantizer.bits
+            scale, codes = quantizer.scale(latent).detach(), quantizer.codes(latent).to(weight.dtype)
+        else:
+            largest = weight.detach().abs().flatten(1).amax(1)
+            scale = (largest if self.neuron is not None else largest.amax()).clamp_min(SMALLEST) / 127
+            codes = (weight.detach() / _column(scale, weight)).round()
+        scale = scale.expand(len(weight))
+        exact = weight / _column(scale, weight)
+        return codes + (exact - exact.detach()), scale, bits
+
+    def _fraction_bits(self, codes: Tensor, summand: Tensor, leak: int, shift: int) -> int:
+        """As many binary places, up to 16, as fit int32; none on a readout of currents."""
+        peak = 1 if self.pixel_unit is None else PIXEL_MAX
+        reach = (codes.detach().abs().flatten(1).sum(1) * peak).long().numpy(force=True)
+        largest = summand.detach().abs().double().numpy(force=True)
+        for places in range(MAX_FRACTION_BITS if self.neuron is not None else 0, -1, -1):
+            bias = np.ceil(largest * 2.0**places)
+            neuron = IntegerLIF(bias, bias, leak, shift, places, "zero")
+            if bias.max() < INT32_MAX and reach.max() < EXACT and lif_potential(reach, neuron) < INT32_MAX:
+                return places
+        raise SpikeletError("model.arithmetic: sums may reach 2^24, or membranes 2^31, in whole numbers")
+
+
+def _logits(charge: Tensor, numbers: Numbers) -> Tensor:
+    """Whole numbers times a power of two near what they stand for, so that their sums are exact as well."""
+    scale = 2.0 ** round(math.log2(float(numbers.unit[0].detach())))
+    return (charge + _behind(numbers.bias, charge).to(charge.dtype)) * scale
+
+
+def _fire(charge: Tensor, numbers: Numbers, neuron: Neuron) -> Tensor:
+    """Spikes [T, N, ...] of accumulators ``charge`` [T, N, ...]; the surrogate sees what the membranes stand for."""
+    assert isinstance(neuron, LIF)
+    bias, threshold, unit = (_behind(t, charge) for t in (numbers.bias, numbers.threshold, numbers.unit))
+    v, decay, spikes = torch.zeros_like(charge[0], dtype=torch.float64), numbers.leak / 2.0**numbers.shift, []
+    for x in charge:
+        v = _floor(v * decay) + (x.double() * 2.0**numbers.fraction_bits + bias)
+        s = neuron.surrogate((v - threshold) * unit)
+        r = s.detach() if neuron.detach_reset else s
+        v = v - r * (threshold if neuron.v_reset is None else v)
+        spikes.append(s.to(charge.dtype))
+    return torch.stack(spikes)
+
+
+def _behind(values: Tensor, charge: Tensor) -> Tensor:
+    """[C_out], to broadcast with ``charge`` [T, N, C_out, ...] and its steps."""
+    return values.reshape(-1, *[1] * (charge.dim() - 3))
+
+
+def _column(values: Tensor, weight: Tensor) -> Tensor:
+    """[C_out] or [], to broadcast with ``weight`` [C_out, ...]."""
+    return values.reshape(-1, *[1] * (weight.dim() - 1))
+
+
+def dyadic(beta: float) -> tuple[int, int]:
+    """The fraction leak / 2^shift with at most 6 binary places that is nearest to ``beta``, in lowest terms.
+
+    >>> dyadic(0.25), dyadic(0.8), dyadic(1.0), dyadic(0.0)
+    ((1, 2), (51, 6), (1, 0), (0, 0))
+    """
+    leak, shift = round(beta * 2**LEAK_BITS), LEAK_BITS
+    while shift and leak % 2 == 0:
+        leak, shift = leak // 2, shift - 1
+    return leak, shift
+
+
+def _round(x: Tensor) -> Tensor:
+    """Rounded, with the gradient of ``x``; what is added is exactly 0."""
+    return x.detach().round() + (x - x.detach())
+
+
+def _floor(x: Tensor) -> Tensor:
+    return x.detach().floor() + (x - x.detach())

@@ -1,0 +1,134 @@
+"""Networks trained through time and their integer form: the same spikes, neuron by neuron, step by step."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from spikelet import NetworkSettings, SpikeletError, build
+from spikelet.convert import check_trained, in_integer_arithmetic, to_integer
+from spikelet.errors import ConversionError
+from spikelet.networks import SNN, record_spikes
+
+SHAPE = (2, 9, 8)
+FIELDS = {
+    "notation": st.sampled_from(["6C3-P2-12-FC10", "5C3p1-6C3s2g1-FC10", "4C2s2-8C3p1-FC7-FC10"]),
+    "weights": st.sampled_from(["cbp_binary", "cbp_ternary", "cbp_shift7", "twn", "uniform2", "uniform4", "float"]),
+    "first": st.sampled_from(["integer", "parity"]),
+    "last": st.sampled_from(["integer", "parity"]),
+    "beta": st.sampled_from([0.0, 0.25, 0.5, 0.8, 0.9, 1.0]),
+    "v_threshold": st.sampled_from([0.1, 0.5, 1.0]),
+    "reset": st.sampled_from(["zero", "subtract"]),
+    "detach_reset": st.booleans(),
+    "norm": st.sampled_from(["batch", "none"]),
+    "readout": st.sampled_from(["spikes", "current"]),
+    "pixel_offset": st.sampled_from([[], [120], [100, 130]]),
+    "num_steps": st.integers(1, 6),
+}
+MANY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def network(fields: dict, seed: int, arithmetic: str = "integer") -> SNN:
+    """An untrained network whose batch norms have statistics, scales and signs of their own."""
+    torch.manual_seed(seed)
+    found = build(NetworkSettings(**fields, neuron="lif", arithmetic=arithmetic), SHAPE)
+    for module in found.modules():
+        if isinstance(module, torch.nn.BatchNorm2d | torch.nn.BatchNorm1d):
+            torch.nn.init.normal_(module.weight)
+            torch.nn.init.normal_(module.bias)
+            torch.nn.init.normal_(module.running_mean)
+            module.running_var.uniform_(0.1, 3)
+    return found.eval()
+
+
+def images(seed: int, number: int = 5) -> torch.Tensor:
+    return torch.randint(0, 256, (number, *SHAPE), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+
+
+@MANY
+@given(st.fixed_dictionaries(FIELDS), st.integers(0, 2**31))
+def test_a_network_in_integer_arithmetic_is_its_integer_form(fields, seed) -> None:
+    trained = network(fields, seed)
+    integer, x = to_integer(trained), images(seed)
+    run = integer.run(x.numpy(), fields["num_steps"], counts=True)
+    with record_spikes(trained) as spikes, torch.no_grad():
+        logits = trained(x)
+    for name, counts in zip(run.layers, run.counts, strict=True):
+        np.testing.assert_array_equal(spikes[name].sum(0).reshape(counts.shape).numpy(), counts, err_msg=name)
+    if fields["readout"] == "spikes":
+        np.testing.assert_array_equal(logits.numpy(), run.logits)
+    scale = logits.abs().max() / max(1, np.abs(run.logits).max())
+    np.testing.assert_array_equal(logits.numpy(), run.logits * scale.numpy())
+    agreement = check_trained(trained, integer, [(x, logits.sum(0).argmax(1))])
+    assert agreement["answers"] == agreement["neurons"] == agreement["accuracy_integer"] == 1
+
+
+@MANY
+@given(st.fixed_dictionaries(FIELDS), st.integers(0, 2**31))
+def test_arithmetic_changes_little(fields, seed) -> None:
+    """Rounding decays, thresholds, biases and float ends moves few spikes."""
+    plain = network(fields | {"weights": "cbp_ternary"}, seed, arithmetic="float")
+    x = images(seed, number=20)
+    agreement = check_trained(plain, to_integer(plain), [(x, torch.zeros(20, dtype=torch.int64))])
+    assert agreement["neurons"] > 0.9
+
+
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_gradients_are_those_of_the_float_network(norm) -> None:
+    """Where both fire alike, they learn alike: the surrogate sees the same membranes, up to rounding."""
+    fields = {"notation": "6C3-P2-12-FC10", "weights": "cbp_ternary", "first": "integer", "last": "integer"}
+    fields |= {"beta": 0.25, "v_threshold": 0.5, "reset": "zero", "detach_reset": False, "norm": norm, "num_steps": 4}
+    plain = network(fields | {"surrogate": "sigmoid"}, 3, arithmetic="float")
+    exact, x = in_integer_arithmetic(plain), images(3)
+    grads = []
+    for net in (plain, exact):
+        (net(x) * torch.arange(10)).sum().backward()
+        grads.append(torch.cat([p.grad.flatten() for p in net.parameters()]))
+    assert torch.cosine_similarity(*grads, dim=0) > 0.99
+    assert grads[0].norm() == pytest.approx(grads[1].norm().item(), rel=0.05)
+
+
+def test_the_formula_by_hand() -> None:
+    """V = floor(V / 4) + 2^f * a + bias, a spike at the threshold, then 0: one neuron, three steps, on paper."""
+    fields = {"notation": "FC1-FC1", "beta": 0.25, "v_threshold": 0.5, "reset": "zero", "norm": "none", "num_steps": 3}
+    snn = build(NetworkSettings(**fields, neuron="lif", weights="float", first="parity", last="parity"), (1, 1, 1))
+    first, last = (block.op for block in snn.blocks().values())
+    with torch.no_grad():
+        for op in (first, last):
+            op.weight.fill_(1.0)
+            op.bias.fill_(0.0)
+    integer = to_integer(snn)
+    neuron = integer.nodes[0].neuron
+    assert (neuron.leak, neuron.shift, integer.nodes[0].weight.item()) == (1, 2, 127)
+    assert int(neuron.threshold[0]) == pytest.approx(0.5 * 127 * 255 * 2**neuron.fraction_bits, rel=1e-6)
+    v, expected = 0, []
+    for _ in range(3):  # 102 / 255 = 0.4: 0.4, 0.5 -> spike, 0.4
+        v = v // 4 + (127 * 102 << neuron.fraction_bits)
+        expected.append(int(v >= neuron.threshold[0]))
+        v = 0 if expected[-1] else v
+    run = integer.run(np.full((1, 1, 1, 1), 102, np.uint8), 3, record=True)
+    assert run.positive[0].tolist() == expected == [0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"notation": "4C3-MP2-FC10"}, "layer 4C3: .*pooled currents have no integer form"),
+        ({"notation": "4C3-FC10", "reset": "subtract_next"}, "layer 4C3: .*reset subtract or zero"),
+    ],
+)
+def test_what_has_no_integer_form_is_refused_by_name(fields, message) -> None:
+    with pytest.raises(ConversionError, match=message):
+        to_integer(build(NetworkSettings(**fields, neuron="lif"), (1, 8, 8)))
+
+
+def test_integer_arithmetic_is_refused_where_it_means_nothing() -> None:
+    with pytest.raises(SpikeletError, match=r"model\.arithmetic: only for networks trained through time"):
+        build(NetworkSettings("4C3-FC10", arithmetic="integer"), (1, 8, 8))
+    with pytest.raises(SpikeletError, match="takes images"):
+        build(NetworkSettings("4C3-FC10", neuron="lif", arithmetic="integer"), (1, 8, 8))(torch.zeros(3, 2, 1, 8, 8))
+    with pytest.raises(SpikeletError, match=r"model\.pixel_offset: expected none, one or 1"):
+        build(NetworkSettings("4C3-FC10", neuron="lif", pixel_offset=[1, 2]), (1, 8, 8))
+    with pytest.raises(ConversionError, match="fraction_bits: networks of LIF"):
+        to_integer(build(NetworkSettings("4C3-FC10", neuron="lif"), (1, 8, 8)), fraction_bits=3)
