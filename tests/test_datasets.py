@@ -17,9 +17,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spikelet.datasets import CIFAR10, IMAGE_SETS, MNIST, SPLITS, Digits, FashionMNIST, ImageSet, default_root, loader
+from spikelet.datasets import (
+    CIFAR10,
+    CIFAR100,
+    IMAGE_SETS,
+    MNIST,
+    SPLITS,
+    Digits,
+    FashionMNIST,
+    ImageSet,
+    default_root,
+    loader,
+)
 from spikelet.datasets import transforms as tf
-from spikelet.datasets.cifar10 import python_bytes, read_binary, read_python
+from spikelet.datasets.cifar import read_records, record_bytes
+from spikelet.datasets.cifar10 import python_bytes, read_python
 from spikelet.datasets.download import fetch
 from spikelet.datasets.mnist import idx_bytes, read_idx
 from spikelet.errors import DataError, SpikeletError
@@ -60,7 +72,7 @@ def rows(images: torch.Tensor) -> set[bytes]:
 
 def test_a_member_describes_itself(kind: type[ImageSet]) -> None:
     assert IMAGE_SETS[kind.name] is kind and kind.__doc__
-    assert len(kind.classes) == 10 and set(kind.num) == set(SPLITS)
+    assert len(set(kind.classes)) == len(kind.classes) >= 10 and set(kind.num) == set(SPLITS)
     assert kind.num["train"] + kind.num["val"] == kind.num["train+val"]
     assert kind.source.license and kind.source.citation and kind.source.homepage.startswith("http")
     assert all(address.startswith("http") and address.endswith("/") for address in kind.source.addresses)
@@ -68,6 +80,8 @@ def test_a_member_describes_itself(kind: type[ImageSet]) -> None:
     held = [file for files in kind.source.downloads.values() for file in files]
     assert sorted(held) == sorted(file for part in kind.files.values() for file in part)
     assert set(kind.source.downloads) <= set(kind.source.checksums)
+    read = {Path(place.format(file)).name for place in kind.places for file in held}
+    assert read <= set(kind.source.checksums) | set(kind.source.sizes)
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -76,7 +90,9 @@ def test_types_shapes_and_classes(kind: type[ImageSet], roots: dict[str, Path], 
     width, height, channels = kind.sensor_size
     assert data.images.dtype == torch.uint8 and data.labels.dtype == torch.int64
     assert data.images.shape == (len(data), channels, height, width) and data.images.is_contiguous()
-    assert data.labels.shape == (len(data),) and data.labels.unique().tolist() == list(range(len(kind.classes)))
+    assert data.labels.shape == (len(data),) and set(data.labels.tolist()) <= set(range(len(kind.classes)))
+    if split in ("train+val", "test"):
+        assert len(data.labels.unique()) == len(kind.classes)
     image, label = data[3]
     assert torch.equal(image, data.images[3]) and int(label) == int(data.labels[3])
     images, labels = data.__getitems__([3, 0])
@@ -165,7 +181,7 @@ def publish(kind: type[ImageSet], root: Path, monkeypatch: pytest.MonkeyPatch) -
     """Let the fake files under ``root`` count as the official ones: their checksums, their sizes."""
     checksums = {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in files_under(root)}
     num = {split: len(kind(root, split, verify=False)) for split in SPLITS}
-    monkeypatch.setattr(kind, "source", replace(kind.source, checksums=checksums))
+    monkeypatch.setattr(kind, "source", replace(kind.source, checksums=checksums, sizes={}))
     monkeypatch.setattr(kind, "num", num)
 
 
@@ -223,7 +239,7 @@ def test_each_missing_file_is_named(kind_in_files: type[ImageSet], tmp_path: Pat
 
 
 def test_fakes_are_not_taken_for_the_official_files(kind_in_files: type[ImageSet], roots: dict[str, Path]) -> None:
-    with pytest.raises(DataError, match=r"its MD5 is [0-9a-f]{32}, published is"):
+    with pytest.raises(DataError, match=r"its MD5 is [0-9a-f]{32}, published is|bytes, the official file"):
         kind_in_files(roots[kind_in_files.name])
 
 
@@ -262,7 +278,7 @@ def test_unpacked_files_without_a_checksum_must_have_the_official_size(tmp_path:
     for path in files_under(tmp_path):
         path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
         path.unlink()
-    with pytest.raises(DataError, match="60 images and 60 labels, expected 60000 of both"):
+    with pytest.raises(DataError, match="it holds 47056 bytes, the official file 47040016"):
         FashionMNIST(tmp_path)
 
 
@@ -280,6 +296,48 @@ def test_idx_images_of_another_size_and_labels_out_of_range(tmp_path: Path) -> N
     images.write_bytes(gzip.compress(idx_bytes(np.zeros((20, 8, 8), np.uint8))))
     with pytest.raises(DataError, match="images of 8x8 pixels, expected 28x28"):
         MNIST(tmp_path, "test", verify=False)
+
+
+@settings(max_examples=20, deadline=None)
+@given(num=st.integers(1, 4), num_labels=st.integers(1, 3), seed=st.integers(0, 99))
+def test_records_round_trip(num: int, num_labels: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 256, (num, 3, 32, 32)).astype(np.uint8)
+    labels = rng.integers(0, 256, (num_labels, num))
+    data = record_bytes(images, *labels)
+    arrays = read_records(data, num_labels)
+    assert np.array_equal(arrays["images"], images) and np.array_equal(arrays["labels"], labels[-1])
+    with pytest.raises(ValueError, match=f"truncated: .* no multiple of {num_labels + 3072}"):
+        read_records(data[:-1], num_labels)
+
+
+def test_cifar100_labels_are_the_fine_ones_below_100(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, 3, 32, 32)).astype(np.uint8)
+    path = tmp_path / "cifar-100-binary" / "test.bin"
+    path.parent.mkdir()
+    path.write_bytes(record_bytes(images, np.array([11, 15, 255]), np.array([19, 29, 99])))
+    test = CIFAR100(tmp_path, "test", verify=False)
+    assert [CIFAR100.classes[label] for label in test.labels.tolist()] == ["cattle", "dinosaur", "worm"]
+    assert np.array_equal(test.images.numpy(), images)
+    path.write_bytes(record_bytes(images, np.array([11, 15, 0]), np.array([19, 29, 100])))
+    with pytest.raises(DataError, match=r"test\.bin is damaged: label 100 where 99 is the highest"):
+        CIFAR100(tmp_path, "test", verify=False)
+
+
+def test_a_file_without_a_checksum_is_fetched_again_when_its_size_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    CIFAR100.write_fake(tmp_path, 60, 20)
+    sizes = {path.name: path.stat().st_size for path in files_under(tmp_path)}
+    source = replace(CIFAR100.source, sizes=sizes, addresses=("http://127.0.0.1:9/",))
+    monkeypatch.setattr(CIFAR100, "source", source)
+    CIFAR100.fetch(tmp_path)  # nothing to fetch
+    path = tmp_path / "cifar-100-binary" / "train.bin"
+    path.write_bytes(path.read_bytes()[:-3074])  # a record less: no longer complete, though every record is
+    with pytest.raises(DataError, match=f"it holds {59 * 3074} bytes, the official file {60 * 3074}"):
+        CIFAR100(tmp_path)
+    with pytest.raises(DataError, match=r"nothing delivered cifar-100-binary\.tar\.gz"):
+        CIFAR100.fetch(tmp_path)
 
 
 def test_cifar_python_batches_hold_the_same(tmp_path: Path) -> None:
@@ -335,7 +393,7 @@ def test_a_python_batch_runs_no_code(data: bytes) -> None:
 @settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=60))
 def test_readers_refuse_noise_with_a_reason(data: bytes) -> None:
-    for read in (read_binary, read_python, lambda data: read_idx(data, 3)):
+    for read in (lambda data: read_records(data, 2), read_python, lambda data: read_idx(data, 3)):
         with pytest.raises(ValueError):
             read(data)
 
@@ -594,6 +652,17 @@ def test_crops_and_flips_are_windows_of_the_image() -> None:
     assert mirrored + sum(torch.equal(flipped[i], images[i]) for i in range(64)) == 64
 
 
+def test_crop_flip_takes_windows_of_the_image_in_a_frame_of_4_zeros() -> None:
+    images = pictures(64)
+    out = tf.AUGMENTS["crop_flip"](images, generator())
+    framed = torch.nn.functional.pad(images, (4, 4, 4, 4))
+    windows = framed.unfold(2, 32, 1).unfold(3, 32, 1).permute(0, 2, 3, 1, 4, 5)  # [N, top, left, C, H, W]
+    found = torch.stack([(windows == each[:, None, None]).flatten(3).all(3) for each in (out, out.flip(3))])
+    mirrored, which, top, left = found.nonzero(as_tuple=True)
+    assert sorted(which.tolist()) == list(range(64))
+    assert len(mirrored.unique()) == 2 and len(top.unique()) == len(left.unique()) == 9
+
+
 def test_colour_keeps_the_pattern_and_stays_in_its_range() -> None:
     images = pictures(100)
     out = tf.random_colour(images, generator(), brightness=63, contrast=(0.2, 1.8))
@@ -663,6 +732,14 @@ def test_cifar10_itself(data_root: Path) -> None:
     assert test.labels.bincount().tolist() == [1000] * 10
     assert [CIFAR10.classes[i] for i in test.labels[:4].tolist()] == ["cat", "ship", "ship", "airplane"]
     assert test.images[0, :, 0, 0].tolist() == [158, 112, 49]  # the official first test image starts like this
+
+
+@pytest.mark.real_data
+def test_cifar100_itself(data_root: Path) -> None:
+    both, test = real(CIFAR100, data_root, "train+val"), CIFAR100(data_root, "test")
+    assert both.labels.bincount().tolist() == [500] * 100 and test.labels.bincount().tolist() == [100] * 100
+    first = [CIFAR100.classes[label] for label in both.labels[:5].tolist()]
+    assert first == ["cattle", "dinosaur", "apple", "boy", "aquarium_fish"]
 
 
 def test_digits_are_scikit_learns() -> None:

@@ -103,11 +103,11 @@ def test_the_formula_by_hand() -> None:
     assert (neuron.leak, neuron.shift, integer.nodes[0].weight.item()) == (1, 2, 127)
     assert int(neuron.threshold[0]) == pytest.approx(0.5 * 127 * 255 * 2**neuron.fraction_bits, rel=1e-6)
     v, expected = 0, []
-    for _ in range(3):  # 102 / 255 = 0.4: 0.4, 0.5 -> spike, 0.4
-        v = v // 4 + (127 * 102 << neuron.fraction_bits)
+    for _ in range(3):  # 110 / 255 = 0.431: 0.431, 0.539 -> spike, 0.431
+        v = v // 4 + (127 * 110 << neuron.fraction_bits)
         expected.append(int(v >= neuron.threshold[0]))
         v = 0 if expected[-1] else v
-    run = integer.run(np.full((1, 1, 1, 1), 102, np.uint8), 3, record=True)
+    run = integer.run(np.full((1, 1, 1, 1), 110, np.uint8), 3, record=True)
     assert run.positive[0].tolist() == expected == [0, 1, 0]
 
 

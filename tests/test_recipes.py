@@ -155,6 +155,17 @@ def test_training_and_judged_images_have_one_size(fake_root: Path) -> None:
     assert build.dataset(schema.Config(data=cropping), "test").images.shape[2:] == (24, 24)
 
 
+@pytest.mark.parametrize("name", DATASETS)
+def test_a_network_has_an_output_per_class(name: str, fake_root: Path) -> None:
+    config = Config(data=schema.DataSettings(name=name, root=str(fake_root), verify=False))
+    loader, num_classes = build.loader(config, "test"), len(DATASETS[name].classes)
+    config.model.notation = f"2C3-P2-FC{num_classes}"
+    build.check_classes(build.network(config), loader)
+    config.model.notation = "2C3-P2-FC11"
+    with pytest.raises(SpikeletError, match=f"11 outputs, the data {num_classes} classes; end it in FC{num_classes}"):
+        build.check_classes(build.network(config), loader)
+
+
 def test_the_same_seed_gives_the_same_network() -> None:
     config = Config(data=schema.DataSettings(name="digits"))
     config.model.notation = "4C3-P2-FC10"

@@ -6,18 +6,22 @@ To add images: a file here with a subclass of ImageSet. To add recordings: a sub
 from spikelet.datasets import transforms
 from spikelet.datasets.base import SPLITS, EpochSampler, ImageSet, OfficialSet, Source, default_root, loader
 from spikelet.datasets.cifar10 import CIFAR10
+from spikelet.datasets.cifar100 import CIFAR100
 from spikelet.datasets.digits import Digits
 from spikelet.datasets.event_base import EventSet
 from spikelet.datasets.frame_set import FrameSet
 from spikelet.datasets.mnist import MNIST, FashionMNIST
 from spikelet.datasets.nmnist import NMNIST
 
-IMAGE_SETS: dict[str, type[ImageSet]] = {member.name: member for member in (Digits, MNIST, FashionMNIST, CIFAR10)}
+IMAGE_SETS: dict[str, type[ImageSet]] = {
+    member.name: member for member in (Digits, MNIST, FashionMNIST, CIFAR10, CIFAR100)
+}
 EVENT_SETS: dict[str, type[EventSet]] = {member.name: member for member in (NMNIST,)}
 DATASETS: dict[str, type[OfficialSet]] = {**IMAGE_SETS, **EVENT_SETS}
 
 __all__ = [
     "CIFAR10",
+    "CIFAR100",
     "DATASETS",
     "EVENT_SETS",
     "IMAGE_SETS",

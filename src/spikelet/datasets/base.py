@@ -37,6 +37,7 @@ class Source:
     downloads  what to fetch from there, and which of the data set's files (or folders) each download holds
     links      what follows the address instead of the name, for downloads that have another one there
     checksums  file name to published MD5, of downloads and of the files that are read
+    sizes      file name to bytes, of files that are read and have no published checksum
     megabytes  size of all downloads together
     """
 
@@ -47,7 +48,16 @@ class Source:
     downloads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     links: Mapping[str, str] = field(default_factory=dict)
     checksums: Mapping[str, str] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
     megabytes: float = 0.0
+
+    def check(self, name: str, data: bytes) -> None:
+        """Raise ValueError where ``data`` is not the official content of the file ``name``, as far as that is known."""
+        size, md5 = self.sizes.get(name), self.checksums.get(name)
+        if size is not None and len(data) != size:
+            raise ValueError(f"it holds {len(data)} bytes, the official file {size}")
+        if md5 is not None and (found := hashlib.md5(data, usedforsecurity=False).hexdigest()) != md5:
+            raise ValueError(f"its MD5 is {found}, published is {md5}")
 
 
 class DamagedError(DataError):
@@ -155,7 +165,7 @@ class ImageSet(OfficialSet, BatchSet):
     split     "train", "val", "train+val" or "test", fixed in code: the same samples for everybody
     subset    n keeps the first floor(N / n) samples, of every split but "test"
     download  fetch what is missing or damaged first
-    verify    compare files with their published checksums; False for files that ``write_fake`` wrote
+    verify    compare files with their published checksums, else their sizes; False for what ``write_fake`` wrote
 
     ``images`` is uint8 [N, C, H, W], ``labels`` is int64 [N]. Raises DataError for files that are missing or damaged,
     SpikeletError for an argument out of range.
@@ -286,9 +296,8 @@ class ImageSet(OfficialSet, BatchSet):
             labels = arrays.get("labels")
             if labels is not None and len(labels) and labels.max() >= len(cls.classes):
                 raise ValueError(f"label {labels.max()} where {len(cls.classes) - 1} is the highest")
-            published = cls.source.checksums.get(path.name) if verify else None
-            if published and (found := hashlib.md5(data, usedforsecurity=False).hexdigest()) != published:
-                raise ValueError(f"its MD5 is {found}, published is {published}")
+            if verify:
+                cls.source.check(path.name, data)
         except (OSError, ValueError) as error:
             raise DamagedError(path, str(error), cls._again(root)) from error
         return arrays

@@ -3,25 +3,17 @@
 import io
 import pickle
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from spikelet.datasets.base import Arrays, ImageSet, Source, fake_images, write_whole
+from spikelet.datasets.base import Arrays, ImageSet, fake_images, write_whole
+from spikelet.datasets.cifar import NUM, PIXELS, SHAPE, SOURCE, read_records, record_bytes
 from spikelet.errors import SpikeletError
 
 BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
-SHAPE = (3, 32, 32)
-RECORD = 1 + 3 * 32 * 32  # label, then the red, green and blue plane
-
-
-def read_binary(data: bytes) -> Arrays:
-    """Images uint8 [N, 3, 32, 32] and labels uint8 [N] of a binary batch; raises ValueError where ``data`` is none."""
-    if len(data) % RECORD or not data:
-        raise ValueError(f"truncated: it holds {len(data)} bytes, no multiple of {RECORD}")
-    records = np.frombuffer(data, np.uint8).reshape(-1, RECORD)
-    return {"images": records[:, 1:].reshape(-1, *SHAPE), "labels": records[:, 0]}
 
 
 class _Dtype:
@@ -60,14 +52,14 @@ class _Unpickler(pickle.Unpickler):
 
 
 def read_python(data: bytes) -> Arrays:
-    """The same of a Python batch, a pickled dictionary with b"data" [N, 3072] and b"labels"; no code in it is run."""
+    """As ``read_records``, of a pickled dictionary with b"data" [N, 3072] and b"labels"; no code in it is run."""
     try:
         batch = _Unpickler(io.BytesIO(data), encoding="bytes").load()
         array, labels = batch[b"data"], np.array(batch[b"labels"])
         if not isinstance(array, _Array) or labels.ndim != 1 or labels.dtype.kind != "i":
             raise ValueError("it holds no CIFAR-10 batch")
         images = np.frombuffer(array.data, np.uint8).reshape(array.shape, order=array.order)  # type: ignore[call-overload]
-        if images.shape != (len(labels), RECORD - 1) or labels.min(initial=0) < 0:
+        if images.shape != (len(labels), PIXELS) or labels.min(initial=0) < 0:
             raise ValueError(f"images of shape {images.shape} and {len(labels)} labels")
     except (EOFError, pickle.UnpicklingError) as error:
         raise ValueError(f"truncated or no CIFAR-10 batch: {error}") from error
@@ -76,11 +68,6 @@ def read_python(data: bytes) -> Arrays:
     except Exception as error:  # foreign bytes make the pickle machine stumble in many ways
         raise ValueError(f"no CIFAR-10 batch ({type(error).__name__}: {error})") from error
     return {"images": images.reshape(-1, *SHAPE), "labels": labels}
-
-
-def binary_bytes(images: np.ndarray, labels: np.ndarray) -> bytes:
-    """A binary batch of uint8 images [N, 3, 32, 32] and labels [N]: the inverse of ``read_binary``."""
-    return np.concatenate([labels.astype(np.uint8)[:, None], images.reshape(len(images), -1)], axis=1).tobytes()
 
 
 def python_bytes(images: np.ndarray, labels: np.ndarray) -> bytes:
@@ -95,7 +82,7 @@ def python_bytes(images: np.ndarray, labels: np.ndarray) -> bytes:
     dtype = (
         b"cnumpy\ndtype\n" + text(b"u1") + b"K\x00K\x01\x87R(K\x03" + text(b"|") + b"NNN" + number(-1) * 2 + b"K\x00tb"
     )
-    shape = number(len(images)) + number(RECORD - 1) + b"\x86"
+    shape = number(len(images)) + number(PIXELS) + b"\x86"
     raw = images.tobytes()
     array = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85" + text(b"b") + b"\x87R"
     array += b"(K\x01" + shape + dtype + b"\x89T" + struct.pack("<i", len(raw)) + raw + b"tb"
@@ -109,7 +96,7 @@ class CIFAR10(ImageSet):
     name = "cifar10"
     classes = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
     sensor_size = (32, 32, 3)
-    num: ClassVar = {"train": 45_000, "val": 5_000, "train+val": 50_000, "test": 10_000}
+    num: ClassVar = NUM
     files: ClassVar = {"train": BATCHES, "test": ("test_batch",)}
     folder = "cifar-10-batches-bin"
     places = (
@@ -120,11 +107,8 @@ class CIFAR10(ImageSet):
         "cifar10/{}",
         "{}",
     )
-    source = Source(
-        homepage="https://www.cs.toronto.edu/~kriz/cifar.html",
-        license="none stated; cite the report",
-        citation="Krizhevsky, Learning Multiple Layers of Features from Tiny Images, technical report, 2009",
-        addresses=("https://www.cs.toronto.edu/~kriz/", "http://www.cs.toronto.edu/~kriz/"),
+    source = replace(
+        SOURCE,
         downloads={"cifar-10-binary.tar.gz": (*BATCHES, "test_batch")},
         checksums={
             "cifar-10-binary.tar.gz": "c32a1d4ab5d03f1284b67883e8d87530",
@@ -146,7 +130,7 @@ class CIFAR10(ImageSet):
 
     @classmethod
     def _parse(cls, path: Path, data: bytes) -> Arrays:
-        return read_binary(data) if path.suffix == ".bin" else read_python(data)
+        return read_records(data, num_labels=1) if path.suffix == ".bin" else read_python(data)
 
     @classmethod
     def write_fake(
@@ -158,7 +142,7 @@ class CIFAR10(ImageSet):
         if min(num_train, num_test) < len(BATCHES):
             raise SpikeletError(f"num_train, num_test: expected at least {len(BATCHES)}, got {num_train}, {num_test}")
         place = f"cifar-10-batches-{layout}"
-        to_bytes, suffix = (binary_bytes, ".bin") if layout == "bin" else (python_bytes, "")
+        to_bytes, suffix = (record_bytes, ".bin") if layout == "bin" else (python_bytes, "")
         for files, num in ((BATCHES, num_train), (("test_batch",), num_test)):
             images, labels = fake_images(num, SHAPE, seed)
             shares = zip(np.array_split(images, len(files)), np.array_split(labels, len(files)), strict=True)

@@ -146,5 +146,11 @@ class FashionMNIST(_Idx):
             "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
             "t10k-labels-idx1-ubyte.gz": "bb300cfdad3c16e7a12a480ee83cd310",
         },
+        sizes={
+            "train-images-idx3-ubyte": 16 + 60_000 * 28 * 28,
+            "train-labels-idx1-ubyte": 8 + 60_000,
+            "t10k-images-idx3-ubyte": 16 + 10_000 * 28 * 28,
+            "t10k-labels-idx1-ubyte": 8 + 10_000,
+        },
         megabytes=30.9,
     )

@@ -30,7 +30,7 @@ class DataSettings:
     frame_us        length of a frame in microseconds where frames is "time"; None: the recording in equal parts
     denoise_us      drop events without a neighbour's event in that time before them; 0: keep all
     rotate, shift   training recordings are turned by up to +-rotate degrees and moved by up to +-shift pixels
-    verify          compare the files with their published checksums
+    verify          compare the files with their published checksums, else their sizes
     download        fetch what is missing
     """
 
