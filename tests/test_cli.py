@@ -198,6 +198,7 @@ def test_report_of_one_and_of_several(at_work: Path, capsys: pytest.CaptureFixtu
     assert "accuracy" in capsys.readouterr().out
     assert cli.main(["report", "small", "small/evaluate/num_steps=2,input_noise=0.5", "output=both"]) == 0
     assert (at_work / "both" / "accuracy.png").stat().st_size > 1000
+    assert "2 runs" in capsys.readouterr().out
 
 
 def test_recipes_lists_and_shows(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,13 +10,16 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 from PIL import Image
 from rich.console import Console
 
 from spikelet import plots, report
 from spikelet.errors import SpikeletError
-from spikelet.plots.axes import accuracy_ticks, spread
+from spikelet.plots.axes import accuracy_ticks, decades_axis, spread
 
 LAYERS = {"20C5": 11520, "P2": 2880, "50C5": 3200, "P2_2": 800, "500C4": 500}
 ROWS = [
@@ -114,6 +117,29 @@ def test_figures_say_their_numbers():
     assert {"12.0 µJ  (55 ×)", "220 nJ", "132 kB"} <= set(texts(plots.plot_cost(ONE)))
 
 
+def test_a_point_of_several_seeds_is_their_mean_with_a_bar(tmp_path):
+    groups = [
+        ("float", [make_report((0.99,), weight_bytes=2_000_000)]),
+        ("cbp_binary", [make_report((accuracy,), weight_bytes=62_500) for accuracy in (0.96, 0.97, 0.98)]),
+    ]
+    figure = plots.plot_memory(groups, tmp_path / "memory.png", legend="weights")
+    assert is_png(tmp_path / "memory.png")
+    points = [line.get_xydata().tolist()[0] for line in figure.axes[0].lines]
+    assert points == [[2_000_000, 0.99], [62_500, pytest.approx(0.97)]]
+    bars = [bar.get_segments()[0].tolist() for bar in figure.axes[0].collections]
+    assert bars == [[[2_000_000, 0.99]] * 2, [[62_500, 0.96], [62_500, 0.98]]]
+    assert {"float  99.00 %", "cbp_binary  97.00 %"} <= set(texts(figure)) and titles(figure)[0] == "weights"
+    figure.draw_without_rendering()
+    assert {"100 kB", "1 MB"} <= {label.get_text() for label in figure.axes[0].get_xticklabels()}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("accuracy, stored", [((0.0,), 0), ((1.0, 1.0), 10**12)])
+def test_extreme_memory_is_drawn_without_a_warning(accuracy, stored, tmp_path):
+    plots.plot_memory([("a", [make_report(accuracy, weight_bytes=stored)])], tmp_path / "memory.png")
+    assert is_png(tmp_path / "memory.png")
+
+
 def test_published_points_and_labels_of_the_trade_off():
     figure = plots.plot_trade_off(SEVERAL, labels=["0", "0.1", "0.5"], published=[("LeNet-D", 1.5e6, 0.9929)])
     assert {"0", "0.1", "0.5", "LeNet-D"} <= set(texts(figure))
@@ -143,6 +169,61 @@ def test_training_figure_leaves_out_what_is_missing(tmp_path):
     assert not any("validation" in text for text in texts(figure))
     validated = [{**row, "val_accuracy": "0.9", "train_operations": "0.4"} for row in ROWS]
     assert len(plots.plot_training(validated).axes) == 3
+
+
+def constrained(failures: list[float]) -> list[dict[str, str]]:
+    """Rows of metrics.csv as constrained backpropagation logs them."""
+    return [
+        {
+            **ROWS[0],
+            "epoch": str(i),
+            "constraint_failure": f"{cfs:.6g}",
+            "window": str(i + 1),
+            "multiplier": f"{i / 1e4}",
+        }
+        for i, cfs in enumerate(failures)
+    ]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("failures", "said"),
+    [([0.1, 0.05], "0.05"), ([0.1, 0.01, 0.0012], "0.0012"), ([0.1, 0.001, 0], "0"), ([0, 0], "0"), ([0.1], "0.1")],
+)
+def test_constraints_over_the_epochs(failures, said, tmp_path):
+    figure = plots.plot_constraints(constrained(failures), tmp_path / "constraints.png")
+    assert is_png(tmp_path / "constraints.png")
+    assert [axes.get_ylabel() for axes in figure.axes] == ["CFS", "Window g", "Mean |λ|"]
+    assert [axes.texts[0].get_text() for axes in figure.axes[:2]] == [said, str(len(failures))]
+    drawn = [axes.lines[0].get_xydata().tolist() for axes in figure.axes]
+    assert drawn[0] == [[i + 1, cfs] for i, cfs in enumerate(failures)]
+
+
+def test_constraints_leave_out_what_is_missing():
+    rows = [{**row, "multiplier": "", "constraint_failure": "nan"} for row in constrained([0.1])] + constrained([0.1])
+    figure = plots.plot_constraints([{k: v for k, v in row.items() if k != "window"} for row in rows])
+    assert [axes.get_ylabel() for axes in figure.axes] == ["CFS", "Mean |λ|"]
+    assert all(len(axes.lines[0].get_xdata()) == 1 for axes in figure.axes)
+    for rows in ([], ROWS):
+        with pytest.raises(SpikeletError, match="rows: expected columns such as constraint_failure, got"):
+            plots.plot_constraints(rows)
+
+
+@settings(max_examples=30)
+@given(values=st.lists(st.one_of(st.just(0.0), st.floats(1e-12, 1e3)), min_size=1, max_size=6))
+def test_an_axis_by_decades_has_room_for_everything(values):
+    axes, values = Figure().subplots(), np.array(sorted(values))
+    to_axis = decades_axis(axes, values)
+    places, (low, high) = [float(to_axis(value)) for value in values], map(float, map(to_axis, axes.get_ylim()))
+    assert places == sorted(places) and low <= places[0] and places[-1] < high
+    positive = values[values > 0]
+    wide = len(positive) > 0 and positive[-1] > 10 * positive[0]
+    assert axes.get_yscale() == ("symlog" if wide else "linear")
+    if wide:
+        ticks = [float(to_axis(tick)) for tick in axes.get_yticks()]
+        assert len(ticks) == len(set(axes.get_yticklabels())) <= 9 and all(low <= tick <= high for tick in ticks)
+        tenfold = float(to_axis(10 * positive[0])) - float(to_axis(positive[0]))
+        assert float(to_axis(positive[-1])) - float(to_axis(positive[-1] / 10)) == pytest.approx(tenfold, rel=1e-3)
 
 
 def trains(num_steps: int = 20, neurons: int = 10, share: float = 0.2) -> np.ndarray:
@@ -271,6 +352,10 @@ def test_other_formats_by_suffix(tmp_path):
 def test_bad_arguments_are_named():
     with pytest.raises(SpikeletError, match="reports"):
         plots.plot_accuracy([])
+    with pytest.raises(SpikeletError, match="groups"):
+        plots.plot_memory([])
+    with pytest.raises(SpikeletError, match=r"report: weight_bytes is missing"):
+        plots.plot_memory([("a", [{"accuracy": 0.5}])])
     with pytest.raises(SpikeletError, match="labels"):
         plots.plot_accuracy(SEVERAL, labels=["only one"])
     with pytest.raises(SpikeletError, match=r"spikes_per_sample\.positive"):
@@ -298,6 +383,11 @@ def test_run_folder_to_figures(tmp_path):
     assert all(is_png(p) and p.parent == tmp_path / "run" / "figures" for p in paths)
 
 
+def test_a_run_with_constraints_has_their_figure(tmp_path):
+    paths = report.write_figures(make_run(tmp_path / "run", {"accuracy": 0.9}, constrained([0.1, 0.001])))
+    assert {p.stem for p in paths} == {"training", "constraints"} and all(map(is_png, paths))
+
+
 def test_an_ann_alone_gets_the_figures_it_has_numbers_for(tmp_path):
     ann = {"accuracy": 0.99, "ann_accuracy": 0.99, "energy_per_sample_joule": {"ann": 1e-5}, "weight_bytes": 40}
     assert [p.stem for p in report.write_figures(make_run(tmp_path / "run", ann, ROWS))] == ["training"]
@@ -313,6 +403,81 @@ def test_runs_of_a_sweep_in_one_figure(tmp_path):
     assert all(map(is_png, paths))
     with pytest.raises(SpikeletError, match="at least two"):
         report.compare(runs[:1], tmp_path / "alone")
+    with pytest.raises(SpikeletError, match="at least two"):
+        report.comparison_table(runs[:1])
+
+
+def quantized(weights: str, seed: int, accuracy: float, stored: int) -> dict:
+    cost = {
+        "weight_bytes": stored,
+        "weight_bytes_float32": 2_000_000,
+        "synaptic_operations_per_sample": {"total": 1.511e6},
+    }
+    return {"accuracy": accuracy, "seed": seed, "config": {"model": {"weights": weights}}} | cost
+
+
+def low_bit_runs(folder: Path) -> list[Path]:
+    """Two kinds of weights, two seeds each."""
+    return [
+        make_run(folder / f"stbp-s{seed},model.weights={weights}", quantized(weights, seed, accuracy, stored))
+        for weights, stored, accuracies in (("float", 2_000_000, (0.98, 0.982)), ("cbp_binary", 62_500, (0.96, 0.97)))
+        for seed, accuracy in enumerate(accuracies, 1)
+    ]
+
+
+def cells(table) -> list[list[str]]:
+    """Those of every line of a table, title and header included."""
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(table)
+    lines = [line.split("  ") for line in console.export_text().splitlines()]
+    return [[cell.strip() for cell in line if cell.strip()] for line in lines]
+
+
+def test_runs_that_differ_only_in_their_seed_are_one_row_and_one_point(tmp_path):
+    runs = low_bit_runs(tmp_path)
+    assert cells(report.comparison_table(runs)) == [
+        ["4 runs"],
+        ["weights", "seeds", "accuracy", "weight memory", "of float32", "operations"],
+        ["float", "2", "98.10 ± 0.14 %", "2.00 MB", "100 %", "1.51 M add"],
+        ["cbp_binary", "2", "96.50 ± 0.71 %", "62.5 kB", "3.12 %", "1.51 M add"],
+    ]
+    paths = report.compare(runs, tmp_path / "together")
+    assert {path.stem for path in paths} == {"trade_off", "memory"} and all(map(is_png, paths))
+
+
+def test_a_table_of_conversions_has_no_empty_column(tmp_path):
+    runs = [make_run(tmp_path / f"lenet-d-k{k}-s1", quantized("ternary", 1, 0.99, 132_000)) for k in (0, 1)]
+    runs.append(make_run(tmp_path / "relu-s1", {"accuracy": 0.995, "weight_bytes": 2_000_000, "seed": 1}))
+    assert cells(report.comparison_table(runs)) == [
+        ["3 runs"],
+        ["run", "weights", "accuracy", "weight memory", "of float32", "operations"],
+        ["lenet-d-k0", "ternary", "99.00 %", "132 kB", "6.6 %", "1.51 M add"],
+        ["lenet-d-k1", "ternary", "99.00 %", "132 kB", "6.6 %", "1.51 M add"],
+        ["relu", "-", "99.50 %", "2.00 MB", "-", "-"],
+    ]
+
+
+def test_equal_names_of_different_networks_are_not_averaged(tmp_path):
+    """Evaluations are named after what was changed, whatever network they are of."""
+    runs = [
+        make_run(tmp_path / name / "num_steps=2", quantized(weights, seed, 0.9, 132_000))
+        for name, weights, seed in (("a-s1", "ternary", 1), ("a-s2", "ternary", 2), ("b-s1", "uniform8", 1))
+    ]
+    assert [row[:3] for row in cells(report.comparison_table(runs))[2:]] == [
+        ["num_steps=2", "ternary", "2"],
+        ["num_steps=2", "uniform8", "-"],
+    ]
+
+
+@settings(max_examples=30)
+@given(runs=st.permutations([(k, seed) for k in range(3) for seed in (1, 2, 10)]))
+def test_the_order_of_the_runs_changes_no_group(runs):
+    names = [f"lenet-s{seed},model.k={k}" for k, seed in runs]
+    reports = [{"seed": seed, "config": {"model": {"k": k}, "seed": seed}} for k, seed in runs]
+    swept, groups = report._groups(names, reports)
+    found = {value: sorted(run["seed"] for run in together) for value, together in groups}
+    assert swept == "k" and found == {str(k): [1, 2, 10] for k in range(3)}
+    assert all(str(run["config"]["model"]["k"]) == value for value, together in groups for run in together)
 
 
 def test_a_folder_without_a_report_says_what_to_run(tmp_path):

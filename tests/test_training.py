@@ -1,13 +1,19 @@
 """The training loop: schedules, checkpoints, resuming, and that it learns."""
 
 import csv
+import math
 
+import numpy as np
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 
 from spikelet import FormatError, SpikeletError, TrainSettings, build, fit, load_network
 from spikelet.datasets import DATASETS, loader
-from spikelet.networks import Network, answers
+from spikelet.networks import Network, NetworkSettings, answers
+from spikelet.quantizers import quantize
+from spikelet.training.callbacks import Progress
+from spikelet.training.cbp import ConstrainedBackpropagation
 
 NOTATION = "8C3-P2-FC10"
 
@@ -82,6 +88,50 @@ def test_resumed_equals_uninterrupted(tmp_path, optimizer: str) -> None:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["0", "1", "2", "3"]
     assert {"train_loss", "train_accuracy", "train_operations", "lr"} <= rows[0].keys()
+
+
+class Tells(Callback):
+    """Logs numbers that are a function of the epoch."""
+
+    def on_train_epoch_end(self, trainer, pl_module) -> None:
+        before = 1e10 if trainer.current_epoch == 1 else 12.5
+        pl_module.log_dict({"lagrangian_before": before, "constraint_failure": 0.5**trainer.current_epoch})
+
+
+def progress(folder, callback: Callback, epochs: int, resume: bool = False, validated: bool = False) -> np.ndarray:
+    """The rows of ``Progress`` behind ``callback``, after epochs of two batches."""
+    settings = NetworkSettings(NOTATION, weights="float", first="parity", last="parity")
+    data, judged = (DATASETS["digits"](split=split) for split in ("train", "test"))
+    batches, val = loader(data, 64, shuffle=True, seed=1), loader(judged, 180) if validated else None
+    callbacks = [callback, Progress(folder / "progress.txt")]
+    options = {"max_epochs": epochs, "limit_train_batches": 2, "enable_progress_bar": False, "callbacks": callbacks}
+    fit(quantize(build(settings, (1, 8, 8))), batches, val, run_dir=folder, resume=resume, trainer=options)
+    return np.loadtxt(folder / "progress.txt", delimiter="\t")
+
+
+def test_the_published_progress_and_resuming_it(tmp_path) -> None:
+    progress(tmp_path, Tells(), epochs=2)
+    with (tmp_path / "progress.txt").open("a") as file:
+        file.write("3\t7\t7\t7\n")  # of an epoch that was lost after this was written
+    nan = math.nan
+    expected = [[0, 0, 0, 0], [1, 12.5, nan, 1], [2, 1e10, nan, 0.5], [3, 12.5, nan, 0.25]]
+    np.testing.assert_equal(progress(tmp_path, Tells(), epochs=3, resume=True), expected)
+    assert (tmp_path / "progress.txt").read_bytes().startswith(b"0\t0\t0\t0\n1\t12.5\tnan\t1\n2\t1e+10\tnan\t0.5\n")
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_progress_is_what_constrained_backpropagation_logs(tmp_path) -> None:
+    found = progress(tmp_path, ConstrainedBackpropagation(), epochs=2, validated=True)
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert found[:, 0].tolist() == [0, 1, 2]
+    assert found[1:, 2].tolist() == pytest.approx([100 * float(row["val_accuracy"]) for row in rows], rel=1e-4)
+    assert found[1:, 3].tolist() == [float(row["constraint_failure"]) for row in rows]
+
+
+def test_without_a_constraint_there_is_no_progress(tmp_path) -> None:
+    with pytest.raises(FileNotFoundError):
+        progress(tmp_path, Callback(), epochs=1)
 
 
 def test_bf16_runs() -> None:

@@ -71,7 +71,8 @@ Converts the trained network of a run again, checks every neuron on the test set
   spikelet convert mnist-lenet-k0-s1 fraction_bits=8""",
     "report": """\
 spikelet report RUN [RUN ...] [output=FOLDER]
-One run: its table, and figures/ in its folder. Several: one set of figures with all of them, in runs/compare or FOLDER.
+One run: its table, and figures/ in its folder. Several: a table that has runs which differ only in their seed as one,
+and one set of figures with all of them, in runs/compare or FOLDER.
 
   spikelet report mnist-lenet-k0-s1
   spikelet report mnist-lenet-d-k0-s1 mnist-lenet-d-k1-s1 mnist-lenet-d-k2-s1 output=figures""",
@@ -322,7 +323,9 @@ def _report(words: list[str]) -> None:
         return
     for folder in folders:
         console.print(report.summary_table(report.read_report(folder)))
-    for path in report.compare(folders, Path(given.get("output", runs.RUNS / "compare"))):
+    figures = report.compare(folders, Path(given.get("output", runs.RUNS / "compare")))
+    console.print(report.comparison_table(folders))
+    for path in figures:
         console.print(f"figure: {runs.shown(path)}")
 
 

@@ -2,6 +2,9 @@
 
 import csv
 import json
+import math
+import re
+import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,6 +51,9 @@ def write_figures(run_dir: str | Path) -> list[Path]:
         path = run_dir / "figures" / "training.png"
         plots.plot_training(rows, path)
         paths.append(path)
+        if any(row.get("constraint_failure") for row in rows):
+            paths.append(run_dir / "figures" / "constraints.png")
+            plots.plot_constraints(rows, paths[-1])
         rates = [{key[5:]: float(v) for key, v in row.items() if key.startswith("rate/") and v} for row in rows]
         if any(rates):
             paths.append(run_dir / "figures" / "firing_rates.png")
@@ -58,13 +64,12 @@ def write_figures(run_dir: str | Path) -> list[Path]:
 def compare(run_dirs: Sequence[str | Path], path: str | Path, labels: Sequence[str] | None = None) -> list[Path]:
     """Write one set of figures with all the runs in each into the folder ``path``; returns the figures' paths.
 
-    ``labels`` name the runs; by default their folders' names, or, for the runs of one sweep, what was swept.
+    ``labels`` name the runs; by default their folders' names, or, for the runs of one sweep, what was swept. Where the
+    runs' weights take different memory, there is a figure of accuracy against it, in which runs that differ only in
+    their seed are one point.
     """
-    folders = [Path(run_dir) for run_dir in run_dirs]
-    if len(folders) < 2:
-        raise SpikeletError(f"run_dirs: expected at least two runs to compare, got {len(folders)}")
-    reports = [read_report(folder) for folder in folders]
-    swept, values = _swept([folder.resolve().name for folder in folders])
+    folders, reports = _read_several(run_dirs)
+    swept, values = _swept(folders)
     names = list(labels) if labels is not None else [f"{swept} = {v}" if swept else v for v in values]
     paths = _write(reports, names, Path(path))
     if all("synaptic_operations_per_sample" in report for report in reports):
@@ -72,7 +77,47 @@ def compare(run_dirs: Sequence[str | Path], path: str | Path, labels: Sequence[s
         on_points, legend = (names, "") if labels is not None else (values, swept.replace("_", " "))
         plots.plot_trade_off(reports, trade_off, on_points, legend=legend)
         paths.append(trade_off)
+    memory = {report.get("weight_bytes") for report in reports}
+    if len(memory) > 1 and None not in memory:
+        swept, groups = _groups(folders if labels is None else labels, reports)
+        paths.append(Path(path) / "memory.png")
+        plots.plot_memory(groups, paths[-1], legend=swept.replace("_", " "))
     return paths
+
+
+def comparison_table(run_dirs: Sequence[str | Path]) -> Table:
+    """At least two runs: a row for each, or one for all those that differ only in their seed.
+
+    Their accuracy is the mean ± the standard deviation of a sample (n - 1). What no row has is no column.
+    """
+    folders, reports = _read_several(run_dirs)
+    swept, groups = _groups(folders, reports)
+    what = swept.replace("_", " ") or "run"
+    rows = [{what: name} | _row(runs) | {what: name} for name, runs in groups]  # what was swept may be a column anyway
+    said = [column for column in rows[0] if any(row[column] for row in rows)]
+    table = Table(title=f"{len(reports)} runs", title_justify="left", box=None, pad_edge=False)
+    table.add_column(what, overflow="fold", style="bold")
+    for column in said[1:]:
+        table.add_column(column, justify="left" if column == "weights" else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(row[column] or "-" for column in said))
+    return table
+
+
+def _row(runs: list[dict[str, Any]]) -> dict[str, str]:
+    """What ``comparison_table`` says of runs that differ only in their seed; "" is what they do not know."""
+    accuracy = [100 * run.get("accuracy", math.nan) for run in runs]
+    operations = [run.get("synaptic_operations_per_sample", {}).get("total") for run in runs]
+    memory, floats = runs[0].get("weight_bytes"), runs[0].get("weight_bytes_float32")
+    spread = f" ± {statistics.stdev(accuracy):.2f}" if len(runs) > 1 else ""
+    return {
+        "weights": runs[0].get("config", {}).get("model", {}).get("weights", ""),
+        "seeds": str(len(runs)) if len(runs) > 1 else "",
+        "accuracy": f"{statistics.mean(accuracy):.2f}{spread} %",
+        "weight memory": _number(memory, unit="B"),
+        "of float32": f"{100 * memory / floats:.3g} %" if memory and floats else "",
+        "operations": _number(statistics.mean(operations), " add") if None not in operations else "",
+    }
 
 
 def summary_table(report: dict[str, Any], spiking: str = "integer SNN", ann: str = "quantized ANN") -> Table:
@@ -136,6 +181,32 @@ def _read_metrics(path: Path) -> list[dict[str, str]]:
         return []
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def _read_several(run_dirs: Sequence[str | Path]) -> tuple[list[str], list[dict[str, Any]]]:
+    """The folders' names, and their reports; raises SpikeletError for fewer than two."""
+    if len(run_dirs) < 2:
+        raise SpikeletError(f"run_dirs: expected at least two runs to compare, got {len(run_dirs)}")
+    return [Path(run_dir).resolve().name for run_dir in run_dirs], [read_report(run_dir) for run_dir in run_dirs]
+
+
+def _groups(names: Sequence[str], reports: list[dict[str, Any]]) -> tuple[str, list[tuple[str, list[dict[str, Any]]]]]:
+    """Runs that differ only in their seed, together: what sets the groups apart (see ``_swept``), each with its name.
+
+    The seed, as in a run folder's name, is all that their names may differ in; what was run must be the same.
+
+    >>> names = ["net-s1,model.k=0", "net-s2,model.k=0", "net-s1,model.k=1"]
+    >>> swept, groups = _groups(names, [{"seed": 1}, {"seed": 2}, {"seed": 1}])
+    >>> swept, [(name, len(runs)) for name, runs in groups]
+    ('k', [('0', 2), ('1', 1)])
+    """
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for name, report in zip(names, reports, strict=True):
+        seedless = re.sub(rf"-s{report.get('seed')}(?=,|$)", "", name)
+        settings = [report.get("config", {}).get(part) for part in ("model", "train", "evaluate")]
+        groups.setdefault((seedless, json.dumps(settings)), []).append(report)
+    swept, values = _swept([name for name, _ in groups])
+    return swept, list(zip(values, groups.values(), strict=True))
 
 
 def _swept(names: Sequence[str]) -> tuple[str, list[str]]:

@@ -12,12 +12,13 @@ from spikelet.plots.reports import (
     plot_accuracy,
     plot_cost,
     plot_layers,
+    plot_memory,
     plot_operations,
     plot_spikes,
     plot_trade_off,
 )
 from spikelet.plots.style import COLOURS, COLUMN, INK, NEGATIVE, NEUTRAL, POSITIVE, STYLE, short_number
-from spikelet.plots.training import firing_rates, plot_training
+from spikelet.plots.training import firing_rates, plot_constraints, plot_training
 
 __all__ = [
     "COLOURS",
@@ -31,8 +32,10 @@ __all__ = [
     "Reports",
     "firing_rates",
     "plot_accuracy",
+    "plot_constraints",
     "plot_cost",
     "plot_layers",
+    "plot_memory",
     "plot_operations",
     "plot_spikes",
     "plot_trade_off",

@@ -45,6 +45,34 @@ def accuracy_ticks(low: float, high: float, gap: float) -> list[float]:
     return sorted(round(1 - 10**-place, 6) for place in chosen)
 
 
+def from_zero(axes: "Axes", values: np.ndarray) -> Callable[[Any], Any]:
+    """Let y reach from 0 to a little above the largest of ``values``; returns the map to that scale."""
+    axes.set_ylim(0, 1.08 * values.max() or 1)
+    axes.locator_params(axis="y", integer=bool((values % 1 == 0).all()))
+    return lambda value: value
+
+
+def decades_axis(axes: "Axes", values: np.ndarray) -> Callable[[Any], Any]:
+    """Scale y by decades where values of 0 or more span more than one, else from 0; returns the map to that scale.
+
+    By decades, a 0 has its place too: half a decade below the smallest other value.
+    """
+    positive = values[values > 0]
+    low, high = positive.min(initial=math.inf), positive.max(initial=0.0)
+    if high <= 10 * low:
+        return from_zero(axes, values)
+    axes.set_yscale("symlog", linthresh=low, linscale=0.5)  # log10 above linthresh
+    zeros = [0.0] if values.min() == 0 else []
+    axes.set_ylim(0 if zeros else low / 1.2, 1.2 * high)
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    leading = (1,) if last - first > 2 else (1, 2, 5)
+    ticks = [digit * 10.0**decade for decade in range(first, last + 1, 1 + (last - first) // 6) for digit in leading]
+    ticks = zeros + [tick for tick in ticks if low / 1.2 <= tick <= 1.2 * high]
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_yticks([], minor=True)
+    return axes.yaxis.get_transform().transform
+
+
 def label_ends(
     figure: "Figure", axes: "Axes", ends: Sequence[tuple[float, str, str]], to_axis: Callable[[Any], Any]
 ) -> None:
@@ -99,17 +127,18 @@ def step_axis(axes: "Axes", last: int) -> None:
         axes.locator_params(axis="x", integer=True, nbins=8)
 
 
-def log_ticks(axes: "Axes", values: Sequence[float], room: float) -> None:
-    """1, 2, 5 of every decade (1 alone where they are many); ``room`` is the share that stays free at each end."""
+def log_ticks(axes: "Axes", values: Sequence[float], room: float, unit: str = "") -> None:
+    """1, 2, 5 of every decade (fewer where they are many); ``room`` is the share that stays free at each end."""
     from matplotlib.ticker import LogLocator, NullLocator
 
     low, high = max(min(values), 1.0), max(*values, 1.0)
     free = max((high / low) ** room, 1 + 4 * room)
     axes.set_xlim(low / free, high * free)
     decades = math.log10(high / low * free**2)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1,) if decades > 2 else (1, 2, 5)))
+    few = (1,) if decades > 2 else (1, 3) if unit and decades > 1.2 else (1, 2, 5)
+    axes.xaxis.set_major_locator(LogLocator(subs=few))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(lambda value, _: tick_text(value))
+    axes.xaxis.set_major_formatter(lambda value, _: tick_text(value, unit))
 
 
 def legend_above(figure: "Figure") -> None:

@@ -182,6 +182,35 @@ def plot_trade_off(
     return figure
 
 
+def plot_memory(
+    groups: Sequence[tuple[str, Sequence[Report]]], path: str | Path | None = None, legend: str = ""
+) -> "Figure":
+    """Accuracy against weight memory: one point per group, the mean of its runs, and a bar from the worst to the best.
+
+    groups  (name, reports of runs that differ only in their seed); ``legend`` says what the names are values of
+    """
+    if not groups:
+        raise SpikeletError("groups: expected at least one, got none")
+    memory = [max(1.0, _get(runs[0], "weight_bytes")) for _, runs in groups]
+    accuracy = [np.array([_get(run, "accuracy") for run in runs], dtype=float) for _, runs in groups]
+    with drawing(path, max(2.4, 0.8 + 0.16 * len(groups))) as (figure, (axes,)):
+        samples = [run.get("num_samples") for _, runs in groups for run in runs]
+        to_axis = accuracy_axis(axes, np.concatenate(accuracy), samples)
+        ends: list[tuple[float, str, str]] = []
+        for (name, _), x, y, colour in zip(groups, memory, accuracy, COLOURS * len(groups), strict=False):
+            axes.vlines(x, y.min(), y.max(), color=colour, linewidth=1.0, clip_on=False)
+            axes.plot([x], [y.mean()], "o", color=colour, markersize=4.5, clip_on=False, zorder=3)
+            ends.append((float(y.mean()), f"{name}  {percent(y.mean())}", colour))
+        label_ends(figure, axes, ends, to_axis)
+        axes.set_xscale("log")
+        log_ticks(axes, memory, room=0.12, unit="B")
+        axes.set_xlabel("Weight memory")
+        axes.set_ylabel("Accuracy (%)")
+        if legend:
+            axes.set_title(legend, loc="left")
+    return figure
+
+
 def plot_cost(reports: Reports, path: str | Path | None = None, labels: Sequence[str] | None = None) -> "Figure":
     """Energy per sample and weight memory: the ANN in float32 and in int8 beside the spiking network.
 

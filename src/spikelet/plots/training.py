@@ -1,18 +1,25 @@
 """Figures of a training run, epoch by epoch."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from spikelet.errors import SpikeletError
-from spikelet.plots.axes import accuracy_axis, label_ends, step_axis
+from spikelet.plots.axes import accuracy_axis, decades_axis, from_zero, label_ends, step_axis
 from spikelet.plots.style import COLOURS, POSITIVE, drawing, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+# Column: the title of its panel, and its scale.
+_CONSTRAINTS = {
+    "constraint_failure": ("CFS", decades_axis),
+    "window": ("Window g", from_zero),
+    "multiplier": ("Mean |λ|", from_zero),
+}
 
 
 def plot_training(rows: Sequence[Mapping[str, Any]], path: str | Path | None = None) -> "Figure":
@@ -34,9 +41,28 @@ def plot_training(rows: Sequence[Mapping[str, Any]], path: str | Path | None = N
         for axes, (quantity, title) in zip(all_axes, panels, strict=True):
             _training_panel(figure, axes, rows, quantity)
             axes.set_ylabel(title)
-        figure.align_ylabels()
-        all_axes[-1].set_xlabel("Epoch")
-        step_axis(all_axes[-1], len(rows))
+        _epoch_axis(figure, len(rows))
+    return figure
+
+
+def plot_constraints(rows: Sequence[Mapping[str, Any]], path: str | Path | None = None) -> "Figure":
+    """Constrained backpropagation, epoch by epoch: how far weights are from their levels, and what pulls them there.
+
+    The constraint failure score (by decades where it falls by more than one), the window g, the mean of |multiplier|.
+
+    rows  those of ``metrics.csv``: ``constraint_failure``, ``window``, ``multiplier``; a missing one has no panel
+    """
+    panels = [(title, scale, *_column(rows, name)) for name, (title, scale) in _CONSTRAINTS.items()]
+    panels = [panel for panel in panels if len(panel[2])]
+    if not panels:
+        raise SpikeletError(f"rows: expected columns such as constraint_failure, got {[*rows[0]] if rows else 'none'}")
+    with drawing(path, 0.5 + 1.15 * len(panels), rows=len(panels), sharex=True) as (figure, all_axes):
+        for axes, (title, scale, epochs, values) in zip(all_axes, panels, strict=True):
+            to_axis = scale(axes, values)
+            axes.plot(epochs, values, "o-" if len(epochs) < 30 else "-", color=POSITIVE, clip_on=False)
+            label_ends(figure, axes, [(values[-1], f"{values[-1]:.3g}", POSITIVE)], to_axis)
+            axes.set_ylabel(title)
+        _epoch_axis(figure, len(rows))
     return figure
 
 
@@ -85,9 +111,18 @@ def _colours(number: int) -> Sequence[Any]:
 
 
 def _column(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Epochs, counted from 1, and values of the rows that have ``name``."""
-    pairs = [(float(row.get("epoch", i)) + 1, float(row[name])) for i, row in enumerate(rows) if row.get(name)]
-    return tuple(np.array(pairs, dtype=float).reshape(-1, 2).T)  # type: ignore[return-value]
+    """Epochs, counted from 1, and values of the rows that have a finite ``name``."""
+    given = [(row.get("epoch", i), row.get(name)) for i, row in enumerate(rows)]
+    pairs = [(float(epoch) + 1, float(value)) for epoch, value in given if value not in (None, "")]
+    epochs, values = np.array(pairs, dtype=float).reshape(-1, 2).T
+    return epochs[np.isfinite(values)], values[np.isfinite(values)]
+
+
+def _epoch_axis(figure: "Figure", last: int) -> None:
+    """The common x of panels that stand one above the other."""
+    figure.align_ylabels()
+    figure.axes[-1].set_xlabel("Epoch")
+    step_axis(figure.axes[-1], last)
 
 
 def _training_panel(figure: "Figure", axes: "Axes", rows: Sequence[Mapping[str, Any]], quantity: str) -> None:
@@ -95,13 +130,10 @@ def _training_panel(figure: "Figure", axes: "Axes", rows: Sequence[Mapping[str, 
         (part, colour, *_column(rows, f"{part}_{quantity}")) for part, colour in (("train", "0.55"), ("val", POSITIVE))
     ]
     parts = [part for part in parts if len(part[2])]
-    to_axis: Callable[[Any], Any] = lambda value: value  # noqa: E731
-    if quantity == "accuracy":
-        to_axis = accuracy_axis(axes, np.concatenate([values for *_, values in parts]), [], gap=0.2)
+    both = np.concatenate([values for *_, values in parts])
+    to_axis = accuracy_axis(axes, both, [], gap=0.2) if quantity == "accuracy" else from_zero(axes, both)
     for _, colour, epochs, values in parts:
         axes.plot(epochs, values, "o-" if len(epochs) < 30 else "-", color=colour, clip_on=False)
-    if quantity != "accuracy":
-        axes.set_ylim(0, 1.08 * max(values.max() for *_, values in parts))
     words = {"train": "training", "val": "validation"}
     shown = {"accuracy": lambda v: percent(v), "loss": lambda v: f"{v:.3f}", "operations": lambda v: f"{v:.3g} M"}
     label_ends(figure, axes, [(v[-1], f"{words[p]}  {shown[quantity](v[-1])}", c) for p, c, _, v in parts], to_axis)

@@ -1,8 +1,10 @@
 """What happens at the end of an epoch, and on Ctrl-C. Importing this imports Lightning."""
 
 import csv
+import math
 import signal
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -84,22 +86,54 @@ class MetricsCSV(Callback):
         if trainer.sanity_checking or not trainer.is_global_zero:
             return
         values = {name: f"{value.item():.6g}" for name, value in metrics.items()}
-        rows = [row for row in self._read() if int(row["epoch"]) < trainer.current_epoch]
         lr = trainer.optimizers[0].param_groups[0]["lr"]
-        rows.append({"epoch": str(trainer.current_epoch), "lr": f"{lr:.4g}", **values})
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        temporary = self.path.with_suffix(".tmp")
-        with temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, names)
-            writer.writeheader()
-            writer.writerows(rows)
-        temporary.replace(self.path)
+        row = {"epoch": str(trainer.current_epoch), "lr": f"{lr:.4g}", **values}
+        rows = [*_rows_before(trainer.current_epoch, self.path), row]
+        header = {name: name for row in rows for name in row}
+        _write(self.path, [header, *rows], [*header])
 
-    def _read(self) -> list[dict[str, str]]:
-        if not self.path.exists():
-            return []
-        with self.path.open(newline="") as file:
-            return list(csv.DictReader(file))
+
+class Progress(Callback):
+    """The log of work B in ``path``: tab-separated, no header, a row of zeros and then one per epoch, counted from 1.
+
+    Columns: epoch, lagsum_pre (1e10 after a dual step), accuracy in percent, CFS. They are what was logged as
+    ``lagrangian_before`` and ``val_accuracy``, nan where that is missing, and as ``constraint_failure``, without which
+    nothing is written; so it belongs behind ``ConstrainedBackpropagation``. The published log has the accuracy on the
+    test set; this is that on the validation samples, because the test set is read once, at the end. A resumed run drops
+    the rows that it is about to repeat. Source: Yoo & Jeong, CBP-QSNN, IEEE JETCAS 2023 (reference 2.6).
+    """
+
+    _COLUMNS = "epoch", "lagrangian_before", "val_accuracy", "constraint_failure"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_epoch_end(self, trainer, pl_module) -> None:
+        metrics = trainer.callback_metrics
+        if trainer.sanity_checking or not trainer.is_global_zero or "constraint_failure" not in metrics:
+            return
+        values = {name: float(metrics.get(name, math.nan)) for name in self._COLUMNS}
+        values |= {"epoch": trainer.current_epoch + 1, "val_accuracy": 100 * values["val_accuracy"]}
+        tabs = {"delimiter": "\t", "lineterminator": "\n"}
+        zeros = dict.fromkeys(self._COLUMNS, "0")
+        rows = _rows_before(trainer.current_epoch + 1, self.path, self._COLUMNS, **tabs) or [zeros]
+        rows.append({name: f"{value:.6g}" for name, value in values.items()})
+        _write(self.path, rows, self._COLUMNS, **tabs)
+
+
+def _rows_before(epoch: int, path: Path, columns: Sequence[str] | None = None, **form: Any) -> list[dict[str, str]]:
+    """The rows of earlier epochs, since a resumed run repeats the others. ``columns``: of a file without a header."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [row for row in csv.DictReader(file, columns, **form) if int(row["epoch"]) < epoch]
+
+
+def _write(path: Path, rows: Sequence[dict[str, str]], columns: Sequence[str], **form: Any) -> None:
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("w", newline="") as file:
+        csv.DictWriter(file, columns, **form).writerows(rows)
+    temporary.replace(path)
 
 
 class LastCheckpoint(Checkpoint):
