@@ -19,6 +19,8 @@ NOTATIONS = (
     "4C3p2-[4C3p1-4C3p1]-P2-FC3",
     "4C2-MP2-6C2s2-FC4",
     "4C3-AP2-6C2-7-FC4",
+    "4C3p1-[6C3s2p1-6C3p1|6C1s2]-GAP-FC3",
+    "4C3p1-MP3s2p1-[4C3p1|4C3p1-4C1]-AP3s2p1-[5|5-5]-FC4",
 )
 
 

@@ -17,6 +17,7 @@ from test_readme import PAGES, ROOT, SHORT, blocks, commands, run_block, run_lin
 
 from spikelet import cli
 from spikelet.metrics import PUBLISHED_LOGS, EnergyTable
+from spikelet.networks import PUBLISHED
 from spikelet.recipes import compose, schema
 
 DESIGN, CONVENTIONS, CHOOSING = (ROOT / "docs" / f"{name}.md" for name in ("design", "conventions", "choosing"))
@@ -95,6 +96,11 @@ def test_the_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert len(found) == 2
     for line, block in found:
         run_block(CONVENTIONS, line, block, namespace)
+
+
+def test_every_published_network_has_its_row() -> None:
+    table = [row[0] for row in rows(CONVENTIONS, "Names, units, layouts")]
+    assert [name for name in PUBLISHED if f"`{name}`" not in table] == []
 
 
 def test_every_configuration_key_has_its_row_and_default() -> None:

@@ -13,7 +13,7 @@ from spikelet.networks import SNN, record_spikes
 
 SHAPE = (2, 9, 8)
 FIELDS = {
-    "notation": st.sampled_from(["6C3-P2-12-FC10", "5C3p1-6C3s2g1-FC10", "4C2s2-8C3p1-FC7-FC10"]),
+    "notation": st.sampled_from(["6C3-P2-12-FC10", "5C3p1-6C3s2g1-FC10", "4C2s2-SAP2-8C2p1-FC7-FC10"]),
     "weights": st.sampled_from(["cbp_binary", "cbp_ternary", "cbp_shift7", "twn", "uniform2", "uniform4", "float"]),
     "first": st.sampled_from(["integer", "parity"]),
     "last": st.sampled_from(["integer", "parity"]),

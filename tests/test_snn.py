@@ -88,7 +88,6 @@ def test_a_wrong_input_is_refused(shape: tuple[int, ...]) -> None:
         ({"v_threshold": 0.0}, "model.v_threshold"),
         ({"reset": "never"}, "model.reset"),
         ({"notation": "MP2-4C3-FC10"}, "MP2 cannot come first"),
-        ({"notation": "4C3-[4C3p1]-MP2-FC10"}, "must follow a weighted layer"),
     ],
 )
 def test_bad_settings_are_refused_by_name(settings: dict, said: str) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from spikelet.errors import ConversionError, SpikeletError
 from spikelet.integer import LIF, Add, Conv, IntegerNetwork, MaxPool, Neuron, Record, SumPool
 from spikelet.integer.check import INT32_MAX, PIXEL_MAX, peaks
-from spikelet.networks import SNN, Block, FixedPointBlock, Network, Residual, answers, build, record_spikes
+from spikelet.networks import SNN, Block, FixedPointBlock, Network, Residual, SpikePool, answers, build, record_spikes
 from spikelet.quantizers import Levels, latent_weight, weight_quantizer
 from spikelet.spiking import FloatNode, Folded, SpikingNetwork, sum_pool
 
@@ -41,24 +41,26 @@ def _fold_sequence(layers: nn.Sequential, source: int, prefix: str, nodes: list[
         name = f"{prefix}{key}"
         if isinstance(layer, Residual):
             branch = _fold_sequence(layer.body, source, f"{name}.", nodes)
+            if layer.shortcut is not None:
+                source = _fold_sequence(layer.shortcut, source, f"{name}.shortcut.", nodes)
             nodes.append(Add(name, (source, branch)))
         elif isinstance(layer, Block):
             nodes.append(_fold_block(name, source, layer))
         elif isinstance(layer, nn.AvgPool2d | nn.MaxPool2d):
-            kind = SumPool if isinstance(layer, nn.AvgPool2d) else MaxPool
-            _check_pool(name, layer)
-            nodes.append(kind(name, source, _pair(layer.kernel_size), _pair(layer.stride), _pair(layer.padding)))
+            nodes.append(_pool_node(name, source, layer))
         else:
             raise ConversionError(f"layer {name}: a {type(layer).__name__} has no spiking form")
         source = len(nodes) - 1
     return source
 
 
-def _check_pool(name: str, layer: nn.AvgPool2d | nn.MaxPool2d) -> None:
+def _pool_node(name: str, source: int, layer: nn.AvgPool2d | nn.MaxPool2d) -> SumPool | MaxPool:
     plain = {"ceil_mode": False, "divisor_override": None, "count_include_pad": True, "dilation": 1}
     for option, value in plain.items():
         if getattr(layer, option, value) != value:
             raise ConversionError(f"layer {name}: {option}={getattr(layer, option)} has no integer form, only {value}")
+    kind = SumPool if isinstance(layer, nn.AvgPool2d) else MaxPool
+    return kind(name, source, _pair(layer.kernel_size), _pair(layer.stride), _pair(layer.padding))
 
 
 def _check_op(name: str, op: nn.Module) -> None:
@@ -181,12 +183,16 @@ def trained_to_integer(network: SNN, metadata: dict | None = None) -> IntegerNet
     (5, 2, 10)
     """
     exact = network if network.settings.arithmetic == "integer" else in_integer_arithmetic(network)
-    nodes: list[Conv] = []
+    nodes: list[Conv | SumPool | MaxPool] = []
     with torch.no_grad():
         for name, layer in exact.layers.named_children():
-            if not isinstance(layer, FixedPointBlock):
+            source = len(nodes) - 1
+            if isinstance(layer, SpikePool) and isinstance(layer.pool, nn.AvgPool2d):
+                nodes.append(_pool_node(name, source, layer.pool))
+            elif isinstance(layer, FixedPointBlock):
+                nodes.append(_trained_layer(name, source, layer))
+            else:
                 raise ConversionError(f"layer {name}: a {type(layer).__name__} has no integer form")
-            nodes.append(_trained_layer(name, len(nodes) - 1, layer))
     offset = network.settings.pixel_offset
     offset = offset * network.input_shape[0] if len(offset) == 1 else offset
     return IntegerNetwork(nodes, network.input_shape, metadata or {}, tuple(offset))

@@ -51,24 +51,31 @@ class FixedPointBlock(SpikingBlock):
     """A ``SpikingBlock`` in fixed point; a batch norm keeps its running statistics. Exact on a CPU.
 
     Float weights, those of the first and the last layer say, become 8-bit codes, with a scale for each output channel
-    (one for all on a readout of currents). ``pixel_unit``, on the layer that sees the image: the value of a grey level.
+    (one for all on a readout of currents). ``input_unit`` is the value of a grey level where it ``sees_pixels``.
     """
 
     def __init__(
-        self, op: Op, norm: nn.Module | None, neuron: Neuron | None, input_shape: Shape, pixel_unit: float | None
+        self,
+        op: Op,
+        norm: nn.Module | None,
+        neuron: Neuron | None,
+        input_shape: Shape,
+        unit: float = 1.0,
+        sees_pixels: bool = False,
     ) -> None:
-        super().__init__(op, norm, neuron, input_shape)
-        self.pixel_unit = pixel_unit
+        super().__init__(op, norm, neuron, input_shape, unit)
+        self.peak = PIXEL_MAX if sees_pixels else round(1 / unit)
 
     def forward(self, x: Tensor, num_steps: int | None = None) -> Tensor:
         """As ``SpikingBlock.forward``. Raises SpikeletError for what has no integer form."""
         self.check()
         numbers = self.numbers()
         with torch.autocast(x.device.type, enabled=False):
+            x = x.float() if self.input_unit == 1 else _round(x.float() / self.input_unit)
             if num_steps is None:
-                charge = self._charge(x.float().flatten(0, 1), numbers).unflatten(0, x.shape[:2])
+                charge = self._charge(x.flatten(0, 1), numbers).unflatten(0, x.shape[:2])
             else:
-                charge = self._charge((x.float() / (self.pixel_unit or 1.0)).round(), numbers)
+                charge = self._charge(x, numbers)
                 charge = charge.expand(num_steps, *charge.shape)
             return _logits(charge, numbers) if self.neuron is None else _fire(charge, numbers, self.neuron)
 
@@ -94,7 +101,7 @@ class FixedPointBlock(SpikingBlock):
         gain, summand, scale = gain.double(), summand.double(), scale.double()
         threshold = torch.as_tensor(self.neuron.threshold() if isinstance(self.neuron, LIF) else 0.0)
         leak, shift = dyadic(float(self.neuron.decay())) if isinstance(self.neuron, LIF) else (0, 0)
-        accumulator = scale * gain.abs() * (self.pixel_unit or 1.0)
+        accumulator = scale * gain.abs() * self.input_unit
         finest = (summand.abs() + threshold).clamp_min(SMALLEST) / FINEST
         if bits > 1:  # a channel whose input hardly counts beside its bias and threshold
             codes = _round(codes * _column((accumulator / finest).clamp_max(1), codes).to(codes.dtype))
@@ -130,8 +137,7 @@ class FixedPointBlock(SpikingBlock):
 
     def _fraction_bits(self, codes: Tensor, summand: Tensor, leak: int, shift: int) -> int:
         """As many binary places, up to 16, as fit int32; none on a readout of currents."""
-        peak = 1 if self.pixel_unit is None else PIXEL_MAX
-        reach = (codes.detach().abs().flatten(1).sum(1) * peak).long().numpy(force=True)
+        reach = (codes.detach().abs().flatten(1).sum(1) * self.peak).long().numpy(force=True)
         largest = summand.detach().abs().double().numpy(force=True)
         for places in range(MAX_FRACTION_BITS if self.neuron is not None else 0, -1, -1):
             bias = np.ceil(largest * 2.0**places)

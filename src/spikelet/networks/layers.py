@@ -1,5 +1,8 @@
-"""Weighted layers and residual blocks: what the notation's tokens become."""
+"""Weighted layers, pooling and residual blocks: what the notation's tokens become."""
 
+from collections.abc import Callable
+
+import torch
 from torch import Tensor, nn
 
 from spikelet.kernels.conv import Conv, conv_max_pool
@@ -8,6 +11,12 @@ from spikelet.neurons import Neuron
 
 Shape = tuple[int, int, int]
 Op = nn.Conv2d | nn.Linear
+
+CONNECT: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "add": lambda a, x: x + a,
+    "and": lambda a, x: a * x,
+    "iand": lambda a, x: torch.addcmul(x, a, x, value=-1),  # in one pass: 1 - a would stay in memory for the backward
+}
 
 
 class Block(nn.Module):
@@ -33,13 +42,16 @@ class Block(nn.Module):
 class SpikingBlock(nn.Module):
     """One weighted layer over time: ``op``, batch norm and pooling make currents, the neuron makes them spikes.
 
-    ``neuron`` is None on a readout of currents.
+    ``neuron`` is None on a readout of currents. ``input_unit`` is the value of one input spike: less than 1 behind an
+    average of spikes.
     """
 
-    def __init__(self, op: Op, norm: nn.Module | None, neuron: Neuron | None, input_shape: Shape) -> None:
+    def __init__(
+        self, op: Op, norm: nn.Module | None, neuron: Neuron | None, input_shape: Shape, unit: float = 1.0
+    ) -> None:
         super().__init__()
         self.op, self.norm, self.pool, self.neuron = op, norm, nn.Sequential(), neuron
-        self.input_shape, self.input_unit = input_shape, 1.0
+        self.input_shape, self.input_unit = input_shape, unit
 
     def forward(self, x: Tensor, num_steps: int | None = None) -> Tensor:
         """Spikes of the layer before [T, N, ...], or a picture [N, ...] to show ``num_steps`` times, to [T, N, ...].
@@ -60,7 +72,7 @@ class SpikingBlock(nn.Module):
         if isinstance(op, nn.Linear):
             return pool(self._normed(op(x.flatten(1).to(next(op.parameters()).dtype))))
         conv = geometry(op)
-        if self.norm is None and len(pool) > 0 and isinstance(pool[0], CurrentPool):
+        if self.norm is None and len(pool) > 0 and isinstance(pool[0], MaxPool):
             return pool[1:](conv_max_pool(x, op.weight, op.bias, conv, pool[0].size))
         return pool(self._normed(conv_max_pool(x, op.weight, op.bias, conv, size=1)))
 
@@ -68,8 +80,8 @@ class SpikingBlock(nn.Module):
         return x if self.norm is None else self.norm(x)
 
 
-class CurrentPool(nn.MaxPool2d):
-    """Max pooling of currents, window and stride ``kernel_size``; it keeps one byte per output for the backward."""
+class MaxPool(nn.MaxPool2d):
+    """Max pooling, window and stride ``kernel_size``; it keeps one byte per output for the backward."""
 
     def __init__(self, kernel_size: int) -> None:
         super().__init__(kernel_size)
@@ -79,15 +91,46 @@ class CurrentPool(nn.MaxPool2d):
         return max_pool(input, self.size)
 
 
-class Residual(nn.Module):
-    """x + body(x): spikes of both are passed on (SEW's ADD, Fang et al., NeurIPS 2021)."""
+class SpikePool(nn.Module):
+    """``pool`` of every step's spikes: [T, N, C, H, W] to [T, N, C, H', W'].
 
-    def __init__(self, body: nn.Sequential) -> None:
+    >>> SpikePool(MaxPool(2))(torch.eye(2).expand(5, 3, 1, 2, 2)).shape
+    torch.Size([5, 3, 1, 1, 1])
+    """
+
+    def __init__(self, pool: nn.MaxPool2d | nn.AvgPool2d) -> None:
         super().__init__()
-        self.body = body
+        self.pool = pool
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x)
+        return self.pool(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+
+class Residual(nn.Module):
+    """Connects a = body(x) with x, or with shortcut(x) where there is a ``shortcut``.
+
+        add    a + x          the spikes of both: numbers up to one larger than those of x
+        and    a * x
+        iand   (1 - a) * x
+
+    Source: Fang et al., "Deep Residual Learning in Spiking Neural Networks" (SEW), NeurIPS 2021.
+
+    >>> x = torch.tensor([0.0, 0.0, 1.0, 1.0])
+    >>> [Residual(nn.Sequential(nn.Identity()), connect=name)(x).tolist() for name in CONNECT]
+    [[0.0, 0.0, 2.0, 2.0], [0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0]]
+    """
+
+    def __init__(self, body: nn.Sequential, shortcut: nn.Sequential | None = None, connect: str = "add") -> None:
+        super().__init__()
+        self.body, self.shortcut, self.connect = body, shortcut, connect
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = self.body(x)
+        x = x if self.shortcut is None else self.shortcut(x)
+        return CONNECT[self.connect](a, x.reshape(a.shape))  # what linear layers leave has no plane
+
+    def extra_repr(self) -> str:
+        return f"connect={self.connect}"
 
 
 def geometry(op: nn.Conv2d) -> Conv:

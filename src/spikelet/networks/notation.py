@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,8 +10,10 @@ from torch import nn
 
 from spikelet.errors import SpikeletError
 from spikelet.networks.fixed_point import FixedPointBlock
-from spikelet.networks.layers import Block, CurrentPool, Op, Residual, Shape, SpikingBlock, batch_norm
+from spikelet.networks.layers import Block, Op, Residual, Shape, SpikePool, SpikingBlock, batch_norm
 from spikelet.networks.network import Network
+from spikelet.networks.pooling import Pooling, read_pooling
+from spikelet.networks.published import PUBLISHED, expanded
 from spikelet.networks.settings import NetworkSettings
 from spikelet.networks.snn import SNN
 from spikelet.neurons import LIF, Neuron
@@ -46,11 +48,16 @@ def build(settings: NetworkSettings | str, input_shape: Shape) -> Network | SNN:
     """
     settings = NetworkSettings(notation=settings) if isinstance(settings, str) else settings
     settings.check()
-    tokens = re.findall(r"[\[\]]|[^\[\]-]+", settings.notation)
-    cursor = _Cursor(tuple(input_shape), 1.0 / settings.pixel_scale)  # type: ignore[arg-type]
+    tokens = re.findall(r"[\[\]|]|[^\[\]|-]+", expanded(settings.notation))
+    cursor = _Cursor(tuple(input_shape), 1.0 / settings.pixel_scale if settings.neuron is None else 1.0)  # type: ignore[arg-type]
     if not tokens or not re.fullmatch(r"(?:FC)?\d+", tokens[-1]):
-        raise SpikeletError(f"model.notation: {settings.notation!r} must end in a linear layer, such as FC10")
-    layers = _sequence(iter(tokens[:-1]), settings, cursor)
+        raise SpikeletError(
+            f"model.notation: {settings.notation!r} must end in a linear layer, such as FC10, or be one of "
+            f"{', '.join(PUBLISHED)}"
+        )
+    layers, end = _sequence(iter(tokens[:-1]), settings, cursor)
+    if end:
+        raise SpikeletError(f"model.notation: a {end!r} in {settings.notation!r} stands in no residual block")
     _name(layers, tokens[-1], _weighted(tokens[-1], settings, cursor, last=True))
     kind = Network if settings.neuron is None else SNN
     network = kind(layers, settings, tuple(input_shape))  # type: ignore[arg-type]
@@ -59,20 +66,19 @@ def build(settings: NetworkSettings | str, input_shape: Shape) -> Network | SNN:
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def _sequence(tokens: Iterator[str], settings: NetworkSettings, cursor: _Cursor, nested: bool = False) -> nn.Sequential:
+def _sequence(tokens: Iterator[str], settings: NetworkSettings, cursor: _Cursor) -> tuple[nn.Sequential, str]:
+    """The layers up to the end or to a "|" or "]" that no "[" among them opened, and that token, or ""."""
     layers = nn.Sequential()
     for token in tokens:
-        if token == "]" and nested:
-            return layers
+        if token in ("|", "]"):
+            return layers, token
         if token == "[":
             _name(layers, "residual", _residual(tokens, settings, cursor))
-        elif settings.neuron is not None and (pooling := _pooling(token, settings)):
-            _pool_currents(layers, token, pooling, cursor)
+        elif pooling := read_pooling(token, settings.pool, cursor.shape):
+            _pool(layers, pooling, settings, cursor)
         else:
             _name(layers, token, _layer(token, settings, cursor))
-    if nested:
-        raise SpikeletError(f"model.notation: a '[' in {settings.notation!r} is never closed")
-    return layers
+    return layers, ""
 
 
 def _name(layers: nn.Sequential, token: str, layer: nn.Module) -> None:
@@ -81,54 +87,51 @@ def _name(layers: nn.Sequential, token: str, layer: nn.Module) -> None:
 
 
 def _residual(tokens: Iterator[str], settings: NetworkSettings, cursor: _Cursor) -> Residual:
-    shape, unit = cursor.shape, cursor.unit
     if cursor.first:
         raise SpikeletError("model.notation: a residual block cannot be the first layer: pixels are not spikes")
     if settings.arithmetic == "integer":
         raise SpikeletError("model.arithmetic: residual blocks have no integer form yet; expected float")
-    body = _sequence(tokens, settings, cursor, nested=True)
-    if (cursor.shape, cursor.unit) != (shape, unit):
+    beside, shortcut = replace(cursor), None
+    body, end = _sequence(tokens, settings, cursor)
+    if end == "|":
+        shortcut, end = _sequence(tokens, settings, beside)
+    if end != "]":
         raise SpikeletError(
-            f"model.notation: a residual block must keep shape and spike value, it turns {shape} x {unit:g} "
-            f"into {cursor.shape} x {cursor.unit:g}"
+            f"model.notation: a '[' in {settings.notation!r} "
+            + ("is never closed" if not end else "holds more than one '|'")
         )
-    return Residual(body)
+    if (cursor.shape, cursor.unit) != (beside.shape, beside.unit):
+        raise SpikeletError(
+            "model.notation: a residual block must keep shape and spike value, or have a shortcut that ends in the "
+            f"same, [body|shortcut]: its body ends in {cursor.shape} x {cursor.unit:g}, what it meets is "
+            f"{beside.shape} x {beside.unit:g}"
+        )
+    if settings.connect != "add" and cursor.unit != 1:
+        raise SpikeletError(
+            f"model.connect: {settings.connect} connects spikes of 0 and 1, not averages of value {cursor.unit:g}"
+        )
+    return Residual(body, shortcut, settings.connect)
 
 
 def _layer(token: str, settings: NetworkSettings, cursor: _Cursor) -> nn.Module:
-    pooling = _pooling(token, settings)
-    if pooling is not None:
-        _shrink(token, pooling, cursor)
-        cursor.unit /= pooling.kernel_size**2 if isinstance(pooling, nn.AvgPool2d) else 1  # type: ignore[operator]
-        return pooling
-    if trained := re.fullmatch(r"P([1-9]\d*)", token):
-        token = f"{cursor.shape[0]}C{trained[1]}s{trained[1]}"
+    if trained := re.fullmatch(r"P([1-9]\d*)(s[1-9]\d*)?(p\d+)?", token):
+        token = f"{cursor.shape[0]}C{trained[1]}{trained[2] or f's{trained[1]}'}{trained[3] or ''}"
     return _weighted(token, settings, cursor)
 
 
-def _pooling(token: str, settings: NetworkSettings) -> nn.MaxPool2d | nn.AvgPool2d | None:
-    """The pooling without weights that ``token`` stands for, if it stands for one."""
-    found = re.fullmatch(r"(MP|AP|P)([1-9]\d*)", token)
-    if found is None or (found[1] == "P" and settings.pool == "conv"):
-        return None
-    return nn.MaxPool2d(int(found[2])) if found[1] == "MP" or settings.pool == "max" else nn.AvgPool2d(int(found[2]))
-
-
-def _shrink(token: str, pooling: nn.MaxPool2d | nn.AvgPool2d, cursor: _Cursor) -> None:
+def _pool(layers: nn.Sequential, pooling: Pooling, settings: NetworkSettings, cursor: _Cursor) -> None:
+    """In a spiking network pooling stands between the layer before it, if it can, and that layer's neurons."""
     if cursor.first:
-        raise SpikeletError(f"model.notation: {token} cannot come first: the first layer encodes the pixels")
-    channels, height, width = cursor.shape
-    size = int(pooling.kernel_size)  # type: ignore[arg-type]
-    cursor.shape = (channels, height // size, width // size)
-    _check_shape(token, cursor.shape)
-
-
-def _pool_currents(layers: nn.Sequential, token: str, pooling: nn.MaxPool2d | nn.AvgPool2d, cursor: _Cursor) -> None:
-    """In a spiking network the pooling stands between the layer before it and that layer's neurons."""
-    _shrink(token, pooling, cursor)
-    if not len(layers) or not isinstance(layers[-1], SpikingBlock):
-        raise SpikeletError(f"model.notation: {token} must follow a weighted layer, whose currents it pools")
-    layers[-1].pool.append(CurrentPool(pooling.kernel_size) if isinstance(pooling, nn.MaxPool2d) else pooling)  # type: ignore[arg-type]
+        raise SpikeletError(f"model.notation: {pooling.token} cannot come first: the first layer encodes the pixels")
+    cursor.shape = pooling.output(cursor.shape)
+    _check_shape(pooling.token, cursor.shape)
+    spiking = settings.neuron is not None
+    pool = pooling.module(spiking)
+    if spiking and not pooling.of_spikes and len(layers) and isinstance(layers[-1], SpikingBlock):
+        layers[-1].pool.append(pool)
+        return
+    cursor.unit /= pooling.divisor
+    _name(layers, pooling.token, SpikePool(pool) if spiking else pool)
 
 
 def _weighted(token: str, settings: NetworkSettings, cursor: _Cursor, last: bool = False) -> Block | SpikingBlock:
@@ -151,9 +154,10 @@ def _spiking(op: Op, shape: Shape, settings: NetworkSettings, cursor: _Cursor, l
     norm = batch_norm(op) if settings.norm == "batch" and not readout else None
     neuron = None if readout else _neuron(settings)
     if settings.arithmetic == "integer":
-        block = FixedPointBlock(op, norm, neuron, cursor.shape, cursor.unit if cursor.first else None)
+        unit = 1 / settings.pixel_scale if cursor.first else cursor.unit
+        block = FixedPointBlock(op, norm, neuron, cursor.shape, unit, sees_pixels=cursor.first)
     else:
-        block = SpikingBlock(op, norm, neuron, cursor.shape)
+        block = SpikingBlock(op, norm, neuron, cursor.shape, cursor.unit)
     cursor.shape, cursor.unit, cursor.first = shape, 1.0, False
     return block
 
@@ -180,7 +184,7 @@ def _op(token: str, shape: Shape, bias: bool) -> tuple[Op, Shape]:
     conv = re.fullmatch(r"([1-9]\d*)C([1-9]\d*)(?:s([1-9]\d*))?(?:p(\d+))?(?:g([1-9]\d*))?", token)
     if conv is None:
         raise SpikeletError(
-            f"model.notation: cannot read {token!r}; expected nCk[sS][pP][gG], MPk, APk, Pk, FCn or [...]"
+            f"model.notation: cannot read {token!r}; expected nCk[sS][pP][gG], MPk[sS][pP], APk, Pk, GAP, FCn or [...]"
         )
     out, kernel, stride, padding, groups = (int(x or d) for x, d in zip(conv.groups(), (0, 0, 1, 0, 1), strict=True))
     if channels % groups or out % groups:

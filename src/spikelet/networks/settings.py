@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from spikelet.errors import SpikeletError
+from spikelet.networks.layers import CONNECT
 from spikelet.quantizers import QUANTIZERS
 from spikelet.surrogate import SURROGATES
 
@@ -15,8 +16,10 @@ class NetworkSettings:
     """What a network is made of: a quantized one, to be converted, or, with a ``neuron``, a spiking one.
 
     notation      tokens joined by "-": nCk[sS][pP][gG] convolution of n channels, k x k, stride S, padding P, G groups;
-                  MPk, APk maximum and average pooling; Pk the pooling that ``pool`` names; FCn or n linear;
-                  [ ... ] a residual block whose output is added to its input. The last token is linear: the classes.
+                  MPk[sS][pP], APk[sS][pP] maximum and average pooling, stride k and padding 0 if not said; Pk the
+                  pooling that ``pool`` names; GAP average of the whole plane; FCn or n linear; [body] a residual block
+                  that is added to its input, [body|shortcut] to its input behind the shortcut's layers. The last token
+                  is linear: the classes. Or the name of one of ``networks.PUBLISHED``, such as "7b-net".
     pool          what Pk means: "conv" (the trainable k x k stride-k convolution of works D and E), "max" or "avg"
     k             activation level: values are multiples of 2^-k; None for a plain ReLU
     max_count     upper bound of a hidden activation's count, 1 to 127
@@ -29,7 +32,9 @@ class NetworkSettings:
     Spiking networks, trained through time; ``k``, ``max_count`` and ``first_levels`` mean nothing to them:
 
     neuron        None: not a spiking network; "lif" follows every weighted layer, after batch
-                  norm and after the MP and AP that stand behind the layer (they pool currents)
+                  norm and after the MP and AP that stand behind the layer (they pool currents). SMP and SAP in that
+                  place, GAP, and pooling in any other place, such as behind a residual block, pool spikes
+    connect       residual blocks of a = body(x): "add" a + x, "and" a * x, "iand" (1 - a) * x
     num_steps     time steps T: frames of a recording, or how often an image is shown
     beta, v_threshold   decay per step and threshold; learned, one number per layer, with ``learn_beta``,
                   ``learn_threshold``
@@ -52,6 +57,7 @@ class NetworkSettings:
     first_levels: int | None = 4
     pixel_scale: float = 255.0
     neuron: str | None = None
+    connect: str = "add"
     num_steps: int = 10
     beta: float = 0.5
     v_threshold: float = 1.0
@@ -73,6 +79,7 @@ class NetworkSettings:
             ("first", ("integer", "parity")),
             ("last", ("integer", "parity")),
             ("neuron", (None, *SPIKING)),
+            ("connect", tuple(CONNECT)),
             ("reset", RESETS),
             ("surrogate", tuple(SURROGATES)),
             ("norm", ("batch", "none")),
@@ -83,6 +90,8 @@ class NetworkSettings:
                 raise SpikeletError(
                     f"model.{name}: expected one of {', '.join(map(str, allowed))}, got {getattr(self, name)!r}"
                 )
+        if self.connect != "add" and self.neuron is None:
+            raise SpikeletError(f"model.connect: expected add where there is no model.neuron, got {self.connect!r}")
         for name, low, high in (("k", 0, 6), ("max_count", 1, 127), ("first_levels", 1, 127)):
             value = getattr(self, name)
             if value is not None and not low <= value <= high:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from spikelet.errors import SpikeletError
 from spikelet.integer import Record
 from spikelet.metrics import effective_fanout, fanout, footprint, macs
-from spikelet.networks.layers import Shape, SpikingBlock
+from spikelet.networks.layers import Residual, Shape, SpikingBlock
 from spikelet.networks.settings import NetworkSettings
 from spikelet.quantizers import weight_quantizer
 
@@ -88,13 +88,16 @@ class SNN(nn.Module):
 
 
 class _Tally:
-    """Spikes of each layer with neurons, and the operations that they cause in the next, per step, summed over N."""
+    """Spikes of each layer with neurons, and the operations that they cause in the next, per step, summed over N.
+
+    What leaves a residual block is counted with the last layer of its body.
+    """
 
     def __init__(self, network: SNN) -> None:
         self.network, self.blocks = network, network.blocks()
         self.spikes: dict[str, np.ndarray] = {}
         self.neurons: dict[str, int] = {}
-        self.operations: list[tuple[np.ndarray, np.ndarray]] = []
+        self.operations: dict[str, np.ndarray] = {}
         self.events: np.ndarray | None = None
 
     def watch(self, x: Tensor, num_steps: int | None) -> Tensor:
@@ -111,7 +114,7 @@ class _Tally:
         def hook(block: SpikingBlock, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             if self.events is not None or name != next(iter(self.blocks)):  # else a picture: no spikes reach it
                 tables = (kind(block.op, block.input_shape) for kind in (fanout, effective_fanout))
-                self.operations.append(tuple(_operations(inputs[0], table) for table in tables))  # type: ignore[arg-type]
+                self.operations[name] = np.stack([_operations(inputs[0], t, block.input_unit) for t in tables])
             if block.neuron is not None:
                 self.spikes[name] = _numpy(output.flatten(1).sum(1, dtype=torch.float64))
                 self.neurons[name] = output[0, 0].numel()
@@ -122,9 +125,13 @@ class _Tally:
         names = tuple(self.spikes)
         if not names:
             return Record(logits, names, np.zeros(0, np.int64))
-        entering = np.stack(self.operations.pop(0)) if self.events is not None else None
-        silent = np.zeros(len(logits), np.int64)  # the last layer's spikes are the logits: they go nowhere
-        full, nonzero = (np.stack([*(pair[i] for pair in self.operations), silent][: len(names)]) for i in (0, 1))
+        sources: dict[str, str] = {}
+        _sources(self.network.layers, "", "", sources)
+        caused = {name: np.zeros((2, len(logits)), np.int64) for name in ("", *names)}
+        for name, operations in self.operations.items():
+            caused[sources[name]] += operations
+        entering = caused.pop("") if self.events is not None else None
+        full, nonzero = np.stack([caused[name] for name in names], axis=1)
         positive = np.stack([*self.spikes.values()])
         neurons = np.array([*self.neurons.values()], np.int64)
         return Record(
@@ -132,8 +139,25 @@ class _Tally:
         )
 
 
-def _operations(x: Tensor, table: Tensor) -> np.ndarray:
-    """Per step: spikes [T, N, ...] times how many synapses each site reaches, ``table`` [...]."""
+def _sources(layers: nn.Module, prefix: str, source: str, found: dict[str, str]) -> str:
+    """Finds, for each weighted layer, the name of the one before it, "" for the first; returns the last one's.
+
+    Behind a residual block that is the last layer of its body.
+    """
+    for key, layer in layers.named_children():
+        if isinstance(layer, SpikingBlock):
+            found[prefix + key] = source
+            source = prefix + key
+        elif isinstance(layer, Residual):
+            if layer.shortcut is not None:
+                _sources(layer.shortcut, f"{prefix}{key}.shortcut.", source, found)
+            source = _sources(layer.body, f"{prefix}{key}.body.", source, found)
+    return source
+
+
+def _operations(x: Tensor, table: Tensor, unit: float) -> np.ndarray:
+    """Per step: spikes [T, N, ...] of value ``unit`` times how many synapses each site reaches, ``table`` [...]."""
+    x = x if unit == 1 else (x.double() / unit).round()
     return _numpy(x.sum(1).flatten(1).double() @ table.flatten().to(x.device, torch.float64))
 
 
