@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from spikelet import SpikeletError, kernels
-from spikelet.neurons import IF, LIF, NEURONS, PLIF, SRM, Neuron, ThresholdWalk, beta_from_tau
+from spikelet.neurons import IF, LIF, NEURONS, PLIF, SRM, Neuron, ThresholdWalk, TraceLIF, beta_from_tau
 from spikelet.surrogate import SURROGATES, atan, boxcar, fast_sigmoid
 
 MEMBERS = {
@@ -17,6 +17,7 @@ MEMBERS = {
     "plif": lambda: PLIF(tau=2.0, v_reset=0.0, delay_reset=True),
     "srm": lambda: SRM(v_threshold=0.5),
     "threshold_walk": lambda: ThresholdWalk(torch.tensor([0.5, 0.7, 0.2]), torch.tensor([1.0, 0.5, 0.3]), 5),
+    "trace": lambda: TraceLIF(tau_m=5.0, tau_s=3.0),
 }
 DTYPES = [torch.float64, torch.float32, torch.bfloat16]
 
@@ -70,6 +71,15 @@ def test_hold_equals_forward_on_the_repeated_input(neuron: Neuron, dtype: torch.
         assert (x.grad - y.grad).abs().max() <= tolerance * y.grad.abs().max()
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_what_is_sent_tells_the_spikes(neuron: Neuron, dtype: torch.dtype) -> None:
+    sent = neuron.to(dtype)(currents(dtype=dtype))
+    spikes = neuron.spikes(sent)
+    assert spikes.dtype == dtype and spikes.any() and set(spikes.unique().tolist()) <= {-1, 0, 1}
+    assert torch.equal(neuron.signal(spikes), sent)
+    assert torch.equal(neuron.spikes(sent + sent.flip(1)), spikes + spikes.flip(1))
+
+
 def test_batch_independence(neuron: Neuron) -> None:
     x = currents()
     assert torch.equal(neuron(x)[:, 1:2], neuron(x[:, 1:2]))
@@ -102,7 +112,7 @@ def test_checkpoint_and_autocast(name: str) -> None:
     assert network[0].weight.grad is not None and network[0].weight.grad.any()
 
 
-@pytest.mark.parametrize("name", sorted(NEURONS.keys() - {"threshold_walk"}))
+@pytest.mark.parametrize("name", sorted(NEURONS.keys() - {"threshold_walk", "trace"}))  # they take no surrogate
 @pytest.mark.parametrize("surrogate", sorted(SURROGATES))
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_gradients_are_finite_and_not_zero_at_threshold(name: str, surrogate: str, dtype: torch.dtype) -> None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from spikelet.errors import ConversionError, DataError, FormatError, SpikeletError
     from spikelet.integer import IntegerNetwork
     from spikelet.networks import SNN, Network, NetworkSettings, build
-    from spikelet.neurons import IF, LIF, PLIF, SRM, ThresholdWalk
+    from spikelet.neurons import IF, LIF, PLIF, SRM, ThresholdWalk, TraceLIF
     from spikelet.quantizers import quantize
     from spikelet.runs import load
     from spikelet.training import TrainSettings, load_network
@@ -22,7 +22,7 @@ _ROOMS = {
     "errors": ("ConversionError", "DataError", "FormatError", "SpikeletError"),
     "integer": ("IntegerNetwork",),
     "networks": ("SNN", "Network", "NetworkSettings", "build"),
-    "neurons": ("IF", "LIF", "PLIF", "SRM", "ThresholdWalk"),
+    "neurons": ("IF", "LIF", "PLIF", "SRM", "ThresholdWalk", "TraceLIF"),
     "quantizers": ("quantize",),
     "runs": ("load",),
     "training": ("TrainSettings", "fit", "load_network"),
@@ -42,6 +42,7 @@ __all__ = [
     "NetworkSettings",
     "SpikeletError",
     "ThresholdWalk",
+    "TraceLIF",
     "TrainSettings",
     "build",
     "check_equivalence",

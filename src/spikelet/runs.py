@@ -155,7 +155,7 @@ def draw_samples(network: Any, loader: Any, number: int, folder: Path) -> None:
         movie, still = (folder / f"{kind}_{i}_target{classes[label]}" for kind in ("spike_bar", "raster"))
         trains = {name: train[:, i].flatten(1).float() for name, train in layers.items()}
         plots.raster(trains, still.with_suffix(".png"))
-        if network.settings.readout == "spikes":
+        if network.settings.readout == "spikes" and network.settings.neuron != "trace":  # where spikes give the answer
             plots.spike_bar_animation(out[:, i].float(), label, movie.with_suffix(".gif"), classes=classes)
 
 

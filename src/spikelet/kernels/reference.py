@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 State = tuple[Tensor, ...]
 Spike = Callable[[Tensor], Tensor]  # x = v - v_threshold to spikes; a surrogate.Surrogate or any function like it
@@ -129,3 +130,112 @@ def threshold_walk(x: Tensor, first: Tensor, step: Tensor, max_count: int) -> Te
         s, v, count = threshold_walk_step(current, v, count, first, step, max_count)
         spikes.append(s)
     return torch.stack(spikes)
+
+
+def trace(x: Tensor, tau_s: float) -> Tensor:
+    """The post-synaptic trace of ``x`` [T, N, ...], of spikes or of values, in the same shape:
+
+        a[t] = a[t-1] + (x[t] - a[t-1]) / tau_s        from a = 0; tau_s >= 1, in steps
+
+    Counts of a whole dtype come out as float32. Source: Zhang & Li, TSSL-BP, NeurIPS 2020 (reference 2.7).
+
+    >>> trace(torch.tensor([0.0, 1.0, 0.0]), tau_s=2.0).tolist()
+    [0.0, 0.5, 0.25]
+    """
+    x = x if x.is_floating_point() else x.float()
+    a = torch.zeros_like(_wide(x[0]))
+    traces = []
+    for now in x:
+        a = a + (_wide(now) - a) / tau_s
+        traces.append(a)
+    return torch.stack(traces).to(x.dtype)
+
+
+def spikes_of_trace(a: Tensor, tau_s: float) -> Tensor:
+    """The whole numbers [T, N, ...] whose ``trace`` is ``a`` [T, N, ...]: x[t] = tau_s * (a[t] - a[t-1]) + a[t-1].
+
+    Linear, so a sum of traces gives the sum. Rounded to whole numbers, which the gradient does not see; that takes away
+    all that ``a`` was off, for spikes of 0 and 1 up to a tau_s of 2^20 in float32, of 2^5 in bfloat16.
+
+    >>> spikes_of_trace(torch.tensor([0.0, 0.5, 0.25]), tau_s=2.0).tolist()
+    [0.0, 1.0, 0.0]
+    """
+    wide = _wide(a)
+    before = torch.cat([torch.zeros_like(wide[:1]), wide[:-1]])
+    x = tau_s * (wide - before) + before
+    return (x + (x.round() - x).detach()).to(a.dtype)
+
+
+def trace_lif_rest(x: Tensor) -> State:
+    """State (u, s, a) at rest for one step's input ``x``; in float32 where x is of 16 bits."""
+    rest = torch.zeros_like(_wide(x))
+    return rest, rest, rest
+
+
+def trace_lif_step(x: Tensor, state: State, tau_m: float, tau_s: float, v_threshold: float) -> tuple[Tensor, State]:
+    """One step of the neuron that sends its trace; u is the membrane in front of its reset. Returns (trace, state)."""
+    u, s, a = state
+    u = (1 - 1 / tau_m) * u * (1 - s) + _wide(x)
+    s = (u >= v_threshold).to(u.dtype)
+    a = a + (s - a) / tau_s
+    return a.to(x.dtype), (u, s, a)
+
+
+def trace_lif(x: Tensor, tau_m: float, tau_s: float, v_threshold: float) -> Tensor:
+    """Traces [T, N, ...] of the spikes that the currents ``x`` [T, N, ...] cause from rest, with TSSL-BP's gradient.
+
+    There is no second derivative.
+    """
+    return _TraceLIF.apply(x, tau_m, tau_s, v_threshold)
+
+
+class _TraceLIF(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, tau_m: float, tau_s: float, v_threshold: float) -> Tensor:
+        state = trace_lif_rest(x[0])
+        membranes, traces = [], []
+        for current in x:
+            a, state = trace_lif_step(current, state, tau_m, tau_s, v_threshold)
+            membranes.append(state[0])
+            traces.append(a)
+        out = torch.stack(traces)
+        ctx.numbers = tau_m, tau_s, v_threshold
+        ctx.save_for_backward(torch.stack(membranes), out)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):
+        return trace_lif_gradient(_wide(grad), *ctx.saved_tensors, *ctx.numbers).to(grad.dtype), None, None, None
+
+
+STEEPEST, WIDTH = 8.0, 0.2  # bound of how fast a spike moves with the membrane; of the surrogate of silent neurons
+
+
+def trace_lif_gradient(grad: Tensor, u: Tensor, a: Tensor, tau_m: float, tau_s: float, v_threshold: float) -> Tensor:
+    """Gradient at the currents of ``trace_lif``, of its traces' gradient ``grad``, membranes ``u`` and traces ``a``.
+
+    From the last step to the first, with K[j] = (1 - 1/tau_s)^j / tau_s, m = 1/tau_m and A = 0 behind the last step:
+
+        P = s[t] * clamp(-1 / du[t], -8, 0)                how the time of a spike moves with the membrane
+        S = sum over j of K[j] * grad[t+j]
+        D = -P * S + A * (-m * u[t] * P + (1 - m) * (1 - s[t]))     between neurons, and within one: leak and reset
+        A = D * s[t] + A * (1 - s[t]) * (1 - m)
+        F = S * e^f / ((1 + e^f)^2 * 0.2),   f = clamp((v_threshold - u[t]) / 0.2, -8, 8)
+        gradient = F where a[t] < 1 / (4 * tau_s), else D           F serves neurons that have long been silent
+
+    du[t] is what step t adds to the membrane that the reset of step t-1 left.
+    """
+    m = 1 / tau_m
+    s = (u >= v_threshold).to(u.dtype)
+    left = torch.cat([torch.zeros_like(u[:1]), (u * (1 - s))[:-1]])
+    summed = carried = torch.zeros_like(u[0])
+    found = []
+    for t in reversed(range(len(u))):
+        p = s[t] * (-1 / (u[t] - left[t])).clamp(-STEEPEST, 0)
+        summed = grad[t] / tau_s + (1 - 1 / tau_s) * summed
+        d = -p * summed + carried * (-m * u[t] * p + (1 - m) * (1 - s[t]))
+        carried = d * s[t] + carried * (1 - s[t]) * (1 - m)
+        e = ((v_threshold - u[t]) / WIDTH).clamp(-8, 8).exp()
+        found.append(torch.where(a[t] < 1 / (4 * tau_s), summed * e / ((1 + e) ** 2 * WIDTH), d))
+    return torch.stack(found[::-1])

@@ -16,7 +16,7 @@ from spikelet.networks.pooling import Pooling, read_pooling
 from spikelet.networks.published import PUBLISHED, expanded
 from spikelet.networks.settings import NetworkSettings
 from spikelet.networks.snn import SNN
-from spikelet.neurons import LIF, Neuron
+from spikelet.neurons import LIF, Neuron, TraceLIF
 from spikelet.quantizers import QUANTIZERS, Levels, Uniform, WeightQuantizer, quantize_weight
 from spikelet.surrogate import SURROGATES
 
@@ -163,6 +163,9 @@ def _spiking(op: Op, shape: Shape, settings: NetworkSettings, cursor: _Cursor, l
 
 
 def _neuron(settings: NetworkSettings) -> Neuron:
+    if settings.neuron == "trace":
+        return TraceLIF(settings.tau_m, settings.tau_s, settings.v_threshold)
+
     def number(value: float, learned: bool) -> Any:
         return nn.Parameter(torch.tensor(value)) if learned else value
 

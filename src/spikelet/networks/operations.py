@@ -27,9 +27,10 @@ class OperationMeter:
         blocks = [*network.blocks().values()][1:]
         self.total = torch.zeros(())
         self._fanout = {b: (fanout(b.op, b.input_shape) / b.input_unit).float() for b in blocks}
+        self._neuron = network.neuron() if isinstance(network, SNN) else None
 
     def add(self, block: Block | SpikingBlock, inputs: tuple[Tensor, ...]) -> None:
-        x = inputs[0].flatten(0, 1) if isinstance(block, SpikingBlock) else inputs[0]
+        x = inputs[0] if self._neuron is None else self._neuron.spikes(inputs[0]).flatten(0, 1)
         x = x.sum(0, dtype=torch.float32)
         weights = self._fanout[block] = self._fanout[block].to(x.device)
         self.total = self.total + (x * weights.reshape(x.shape)).sum()
@@ -60,10 +61,11 @@ def record_spikes(network: SNN, reduce: Callable[[Tensor], Tensor] = torch.detac
     {'4C3': (5, 2, 4, 6, 6), 'FC10': (5, 2, 10)}
     """
     found: dict[str, Tensor] = {}
+    neuron = network.neuron()
 
     def watch(name: str):
         def hook(block: SpikingBlock, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            found[name] = reduce(output)
+            found[name] = reduce(neuron.spikes(output))
 
         return hook
 

@@ -1,5 +1,6 @@
 """What a network is made of, in words and numbers."""
 
+import math
 from dataclasses import dataclass, field
 
 from spikelet.errors import SpikeletError
@@ -7,7 +8,7 @@ from spikelet.networks.layers import CONNECT
 from spikelet.quantizers import QUANTIZERS
 from spikelet.surrogate import SURROGATES
 
-SPIKING = ("lif",)
+SPIKING = ("lif", "trace")
 RESETS = ("subtract", "subtract_next", "zero")
 
 
@@ -33,16 +34,18 @@ class NetworkSettings:
 
     neuron        None: not a spiking network; "lif" follows every weighted layer, after batch
                   norm and after the MP and AP that stand behind the layer (they pool currents). SMP and SAP in that
-                  place, GAP, and pooling in any other place, such as behind a residual block, pool spikes
+                  place, GAP, and pooling in any other place, such as behind a residual block, pool spikes.
+                  "trace" sends the trace of its spikes (``neurons.TraceLIF``)
     connect       residual blocks of a = body(x): "add" a + x, "and" a * x, "iand" (1 - a) * x
     num_steps     time steps T: frames of a recording, or how often an image is shown
     beta, v_threshold   decay per step and threshold; learned, one number per layer, with ``learn_beta``,
                   ``learn_threshold``
+    tau_m, tau_s  of "trace": time constants of membrane and trace, in steps; beta, reset and surrogate are not for it
     reset         "subtract" the threshold, "subtract_next" (in the next step, snnTorch's) or "zero"
     detach_reset  no gradient flows through the reset
     surrogate     the gradient's shape, and ``slope`` its parameter (alpha or width); None: the one it usually has
     norm          "batch" or "none" (then layers have a bias)
-    readout       logits of a step: "spikes" of neurons on the last layer, or its "current"
+    readout       logits of a step: "spikes" (of "trace": traces) of neurons on the last layer, or its "current"
     arithmetic    "float", or "integer": what the integer network computes, to train against before it is converted
     pixel_offset  subtracted from the pixels of an image first: nothing, one whole number, or one per channel
     """
@@ -63,6 +66,8 @@ class NetworkSettings:
     v_threshold: float = 1.0
     learn_beta: bool = False
     learn_threshold: bool = False
+    tau_m: float = 5.0
+    tau_s: float = 3.0
     reset: str = "subtract"
     detach_reset: bool = True
     surrogate: str = "fast_sigmoid"
@@ -109,3 +114,9 @@ class NetworkSettings:
             raise SpikeletError(f"model.num_steps: expected at least 1, got {self.num_steps}")
         if not 0 <= self.beta <= 1:
             raise SpikeletError(f"model.beta: expected a decay per step in [0, 1], got {self.beta}")
+        for name in ("tau_m", "tau_s"):
+            if not 1 <= getattr(self, name) < math.inf:
+                raise SpikeletError(f"model.{name}: expected a time of at least 1 step, got {getattr(self, name)}")
+        for name in ("learn_beta", "learn_threshold"):
+            if self.neuron == "trace" and getattr(self, name):
+                raise SpikeletError(f"model.{name}: expected false with model.neuron=trace, got true")

@@ -9,6 +9,7 @@ from spikelet.integer import Record
 from spikelet.metrics import effective_fanout, fanout, footprint, macs
 from spikelet.networks.layers import Residual, Shape, SpikingBlock
 from spikelet.networks.settings import NetworkSettings
+from spikelet.neurons import Neuron
 from spikelet.quantizers import weight_quantizer
 
 
@@ -31,21 +32,25 @@ class SNN(nn.Module):
         first, *rest = self.layers
         self._check(x)
         if x.dim() == 4:
-            x = first(self._scaled(x), num_steps or self.settings.num_steps)
+            x = self._shown(x, num_steps or self.settings.num_steps)
         else:
             if self.settings.arithmetic == "integer":
                 raise SpikeletError("x: a network in integer arithmetic takes images [N, C, H, W], got frames")
-            x = first(self._first(x, num_steps))
+            x = first(self.neuron().signal(self._first(x, num_steps)))
         for layer in rest:
             x = layer(x)
         return x
 
-    def _scaled(self, images: Tensor) -> Tensor:
-        """Pixels as the first layer wants them: (pixel - offset) / scale."""
+    def _shown(self, images: Tensor, num_steps: int) -> Tensor:
+        """What the first layer makes of images, whose pixels it sees as (pixel - offset) / scale."""
         pixels = images.to(next(self.parameters()).dtype)
         if self.settings.pixel_offset:
             pixels = pixels - pixels.new_tensor(self.settings.pixel_offset).reshape(-1, 1, 1)
-        return pixels / self.settings.pixel_scale
+        pixels = pixels / self.settings.pixel_scale
+        if self.settings.neuron != "trace":
+            return self.layers[0](pixels, num_steps)
+        rising = self.neuron().signal(pixels.expand(num_steps, *pixels.shape))  # so no step's currents are another's
+        return self.layers[0](rising)
 
     def _first(self, frames: Tensor, num_steps: int | None) -> Tensor:
         """The first ``num_steps`` frames of a recording."""
@@ -61,6 +66,10 @@ class SNN(nn.Module):
     def blocks(self) -> dict[str, SpikingBlock]:
         """The weighted layers by name, in order."""
         return {name: module for name, module in self.layers.named_modules() if isinstance(module, SpikingBlock)}
+
+    def neuron(self) -> Neuron:
+        """One of its neurons: what is sent from layer to layer is the same kind of signal everywhere."""
+        return next(block.neuron for block in self.blocks().values() if block.neuron is not None)
 
     @torch.no_grad()
     def run(self, x: Tensor, num_steps: int | None = None, record: bool = False, **_: object) -> Record:
@@ -94,7 +103,7 @@ class _Tally:
     """
 
     def __init__(self, network: SNN) -> None:
-        self.network, self.blocks = network, network.blocks()
+        self.network, self.blocks, self.neuron = network, network.blocks(), network.neuron()
         self.spikes: dict[str, np.ndarray] = {}
         self.neurons: dict[str, int] = {}
         self.operations: dict[str, np.ndarray] = {}
@@ -114,9 +123,10 @@ class _Tally:
         def hook(block: SpikingBlock, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             if self.events is not None or name != next(iter(self.blocks)):  # else a picture: no spikes reach it
                 tables = (kind(block.op, block.input_shape) for kind in (fanout, effective_fanout))
-                self.operations[name] = np.stack([_operations(inputs[0], t, block.input_unit) for t in tables])
+                arrived = self.neuron.spikes(inputs[0])
+                self.operations[name] = np.stack([_operations(arrived, t, block.input_unit) for t in tables])
             if block.neuron is not None:
-                self.spikes[name] = _numpy(output.flatten(1).sum(1, dtype=torch.float64))
+                self.spikes[name] = _numpy(self.neuron.spikes(output).flatten(1).sum(1, dtype=torch.float64))
                 self.neurons[name] = output[0, 0].numel()
 
         return hook

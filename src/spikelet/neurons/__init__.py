@@ -4,6 +4,7 @@ from spikelet.neurons.base import Neuron, beta_from_tau
 from spikelet.neurons.lif import IF, LIF, PLIF
 from spikelet.neurons.srm import SRM
 from spikelet.neurons.threshold_walk import ThresholdWalk
+from spikelet.neurons.trace import TraceLIF
 
 NEURONS: dict[str, type[Neuron]] = {
     "if": IF,
@@ -11,6 +12,7 @@ NEURONS: dict[str, type[Neuron]] = {
     "plif": PLIF,
     "srm": SRM,
     "threshold_walk": ThresholdWalk,
+    "trace": TraceLIF,  # sends no spikes, but tells them (``Neuron.spikes``): all else of the contract holds
 }
 
-__all__ = ["IF", "LIF", "NEURONS", "PLIF", "SRM", "Neuron", "ThresholdWalk", "beta_from_tau"]
+__all__ = ["IF", "LIF", "NEURONS", "PLIF", "SRM", "Neuron", "ThresholdWalk", "TraceLIF", "beta_from_tau"]

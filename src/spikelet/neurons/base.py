@@ -20,6 +20,9 @@ class Neuron(nn.Module, ABC):
     ``hold(x [N, ...], num_steps)`` is ``forward`` of a constant current, which is not repeated in memory. State is
     passed, never stored: ``init_state`` and ``step`` are the streaming form of the same computation. A new neuron
     needs these two; one with a fused kernel gives ``forward`` and ``hold`` as well.
+
+    What is sent to the next layer are the spikes, or a signal made of them (``TraceLIF``): then ``signal(spikes)`` is
+    what ``forward``, ``hold`` and ``step`` return. ``spikes`` takes it back; rates and operations are counted there.
     """
 
     @abstractmethod
@@ -44,6 +47,14 @@ class Neuron(nn.Module, ABC):
         """Spikes [num_steps, N, ...] of the current ``x`` [N, ...], the same at every step."""
         check_held(x, num_steps)
         return self.forward(x.expand(num_steps, *x.shape))
+
+    def signal(self, spikes: Tensor) -> Tensor:
+        """What spikes or values [T, N, ...] are on their way into a layer: themselves."""
+        return spikes
+
+    def spikes(self, signal: Tensor) -> Tensor:
+        """The spikes [T, N, ...] behind what neurons of this kind sent [T, N, ...], or behind a sum of such."""
+        return signal
 
 
 def check_currents(x: Tensor) -> None:

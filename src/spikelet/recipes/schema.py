@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from spikelet.errors import SpikeletError
 from spikelet.networks import NetworkSettings
 from spikelet.training import TrainSettings
+from spikelet.training.losses import Trace
 
 
 @dataclass
@@ -109,6 +110,7 @@ class Config:
         """Raise SpikeletError on the first value that makes no sense."""
         self.model.check()
         self.train.check()
+        self._check_trace()
         if not re.fullmatch(r"[\w.,=+-]*\w[\w.,=+-]*", self.exp_id):
             raise SpikeletError(f"exp_id: expected letters, digits and ._,=+- (a folder's name), got {self.exp_id!r}")
         if self.data.train_split not in ("train", "train+val"):
@@ -131,6 +133,16 @@ class Config:
         ):
             if number < 0:
                 raise SpikeletError(f"{name}: expected 0 or more, got {number}")
+
+    def _check_trace(self) -> None:
+        """The loss "trace" compares the network's outputs with traces, so they must be traces too, and made alike."""
+        if self.train.loss != "trace" or self.model.neuron is None:
+            return
+        tau_s = self.train.loss_settings.get("tau_s", Trace.tau_s)
+        for key, expected in (("neuron", "trace"), ("readout", "spikes"), ("tau_s", tau_s)):
+            if (given := getattr(self.model, key)) != expected:
+                hint = ", its train.loss_settings.tau_s" if key == "tau_s" else ""
+                raise SpikeletError(f"model.{key}: with train.loss=trace expected {expected}{hint}, got {given}")
 
 
 def keys() -> list[str]:

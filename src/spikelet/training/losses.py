@@ -5,6 +5,7 @@ To add one: a frozen dataclass with ``__call__``, and its line in ``LOSSES``. Be
 least, whatever the outputs are. Label smoothing e takes the target (1 - e) * one-hot + e / C.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from spikelet.errors import SpikeletError
+from spikelet.kernels.reference import trace
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -98,6 +100,37 @@ class CESum(_CrossEntropy):
 
 
 @dataclass(frozen=True)
+class Trace:
+    """Half the squared distance to the wanted trace: mean over n of 1/2 * sum over t, c of (o[t, n, c] - a[t, n, c])^2.
+
+    For the outputs of ``TraceLIF`` neurons with that ``tau_s``; a is the trace of the wanted spikes: for the label's
+    class 0, 1, 1, 1, 1 over and over, from T = 10 on 0, 1 over and over; none for the others. T is at least 2, since
+    the first step asks everybody for silence. Source: Zhang & Li, NeurIPS 2020 (work B's "kernel" loss, reference 2.7).
+
+    >>> wanted = torch.tensor([0.0, 1 / 3, 5 / 9, 19 / 27, 65 / 81]).reshape(5, 1, 1)  # of 0, 1, 1, 1, 1
+    >>> round(Trace(tau_s=3.0)(wanted, torch.tensor([0])).item(), 5)
+    0.0
+    >>> round(Trace(tau_s=3.0)(0 * wanted[:2], torch.tensor([0])).item(), 5)  # 1/2 * (1/3)^2
+    0.05556
+    """
+
+    tau_s: float = 3.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.tau_s < math.inf:
+            raise SpikeletError(f"tau_s: expected a time of at least 1 step, got {self.tau_s}")
+
+    def __call__(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        outputs = _checked(outputs, labels)
+        if len(outputs) < 2:
+            raise SpikeletError(f"outputs: expected at least 2 steps, got shape {tuple(outputs.shape)}")
+        steps = torch.arange(len(outputs), device=outputs.device)
+        wanted = trace((steps % (5 if len(steps) < 10 else 2) > 0).to(outputs.dtype), self.tau_s)
+        right = (labels[:, None] == torch.arange(outputs.shape[2], device=labels.device)).to(outputs.dtype)
+        return (outputs - wanted[:, None, None] * right).square().sum() / (2 * len(labels))
+
+
+@dataclass(frozen=True)
 class TET:
     """Temporal efficient training: (1 - share) * mean_t CE(o[t], y) + share * mean over t, n, c of (o - target)^2.
 
@@ -128,6 +161,7 @@ LOSSES: dict[str, Callable[..., Loss]] = {
     "ce_sum": CESum,
     "mse_rate": MSERate,
     "tet": TET,
+    "trace": Trace,
 }
 
 
