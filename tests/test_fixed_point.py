@@ -100,11 +100,12 @@ def test_the_formula_by_hand() -> None:
             op.bias.fill_(0.0)
     integer = to_integer(snn)
     neuron = integer.nodes[0].neuron
-    assert (neuron.leak, neuron.shift, integer.nodes[0].weight.item()) == (1, 2, 127)
-    assert int(neuron.threshold[0]) == pytest.approx(0.5 * 127 * 255 * 2**neuron.fraction_bits, rel=1e-6)
+    code = integer.nodes[0].weight.item()
+    assert (neuron.leak, neuron.shift, code) == (1, 2, 2**15 - 1)
+    assert int(neuron.threshold[0]) == pytest.approx(0.5 * code * 255 * 2**neuron.fraction_bits, rel=1e-6)
     v, expected = 0, []
     for _ in range(3):  # 110 / 255 = 0.431: 0.431, 0.539 -> spike, 0.431
-        v = v // 4 + (127 * 110 << neuron.fraction_bits)
+        v = v // 4 + (code * 110 << neuron.fraction_bits)
         expected.append(int(v >= neuron.threshold[0]))
         v = 0 if expected[-1] else v
     run = integer.run(np.full((1, 1, 1, 1), 110, np.uint8), 3, record=True)

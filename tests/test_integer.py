@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import spikelet.integer
 from spikelet.errors import ConversionError, FormatError, SpikeletError
 from spikelet.integer import LIF, Add, Conv, IntegerNetwork, MaxPool, Neuron, SumPool, load, reference
+from spikelet.integer.check import lif_potential
 from spikelet.integer.engine import NO_COUNTS
 from spikelet.integer.fanout import dense_operations, fanout_tables
 from spikelet.integer.format import pack, unpack
@@ -56,16 +57,17 @@ class Builder:
             most = [min(4, n + 2 * p) for n, p in zip((h, w), padding, strict=True)]
             kernel = tuple(int(self.rng.integers(1, m + 1)) for m in most)
             stride = self.pair(1, 3)
-        bits, shape = self.pick(1, 2, 2, 2, 3, 8), (channels, c // groups, *kernel)
+        bits, shape = self.pick(1, 2, 2, 2, 3, 8, 8, *[12] * self.leaky), (channels, c // groups, *kernel)
         largest = 2 ** (bits - 1) - 1 if bits > 1 else 1
         lowest = -1 if bits <= 2 and self.pick(True, True, False) else -largest - 1
-        weight = self.rng.integers(lowest, largest + 1, shape).astype(np.int8)
+        weight = self.rng.integers(lowest, largest + 1, shape).astype(np.int8 if bits <= 8 else np.int16)
         weight = weight if bits > 1 else np.where(weight < 0, -1, 1).astype(np.int8)
         reach, spikes = (
             (200 if source < 0 else 3) * (1 + largest // 2),
             readout and not (self.leaky and self.pick(0, 1)),
         )
-        neuron = None if spikes else self.lif(channels, reach) if self.leaky else self.neuron(channels, reach)
+        most = np.abs(weight.astype(np.int64)).sum(axis=(1, 2, 3)) * (255 if source < 0 else 20)
+        neuron = None if spikes else self.lif(reach, most) if self.leaky else self.neuron(channels, reach)
         biased = neuron is None and self.pick(True, False)
         bias = self.rng.integers(-99, 99, channels).astype(np.int32) if biased else None
         self.nodes.append(Conv(f"conv{len(self.nodes)}", source, weight, stride, padding, groups, bits, neuron, bias))
@@ -77,12 +79,16 @@ class Builder:
         step = self.rng.integers(1, (reach << f) + 2, channels).astype(np.int32)
         return Neuron(first, step, f, self.pick(1, 2, 4, 5, 127))
 
-    def lif(self, channels: int, reach: int) -> LIF:
+    def lif(self, reach: int, most: np.ndarray) -> LIF:
+        """With a leak that no membrane can overflow, ``most`` [C_out] being what a step can add."""
         f, shift = int(self.rng.integers(0, 6)), int(self.rng.integers(0, 5))
-        bias = self.rng.integers(-reach << f, (reach << f) + 1, channels).astype(np.int32) // 4
-        threshold = self.rng.integers(1, (reach << f) + 2, channels).astype(np.int32)
+        bias = self.rng.integers(-reach << f, (reach << f) + 1, len(most)).astype(np.int32) // 4
+        threshold = self.rng.integers(1, (reach << f) + 2, len(most)).astype(np.int32)
         leak = int(self.rng.integers(0, 2**shift + 1))
-        return LIF(bias * self.pick(0, 1), threshold, leak, shift, f, self.pick("zero", "subtract"))
+        neuron = LIF(bias * self.pick(0, 1), threshold, leak, shift, f, self.pick("zero", "subtract"))
+        while lif_potential(most, neuron) >= 2**31 - 1:
+            neuron = dataclasses.replace(neuron, leak=neuron.leak // 2, fraction_bits=max(0, neuron.fraction_bits - 1))
+        return neuron
 
     def pool(self, source: int) -> None:
         c, h, w = self.shapes[source]
@@ -239,8 +245,9 @@ def test_dense_operations_honour_borders_and_groups():
 @SMALL
 @given(st.lists(st.integers(-128, 127)), st.lists(st.integers(-1, 1)))
 def test_pack_and_unpack_are_inverse(wide, narrow):
-    for codes, bits in ((wide, 8), (narrow, 2), (narrow, 8)):
-        codes = np.array(codes, np.int8)
+    signs = [1 if code > 0 else -1 for code in wide]
+    for codes, bits in ((wide, 8), (narrow, 2), (narrow, 8), (signs, 1), (narrow, 3), (wide, 9), (wide, 16)):
+        codes = np.array(codes, np.int8 if bits <= 8 else np.int16)
         packed = pack(codes, bits)
         assert packed.dtype == np.uint8 and len(packed) == -(-len(codes) * bits // 8)
         np.testing.assert_array_equal(unpack(packed, bits, len(codes)), codes)
@@ -337,7 +344,7 @@ INVALID = [
     ([conv(weight=WIDE), READOUT], "hidden: 2-bit weights"),
     ([conv(weight=np.ones((2, 1, 9, 9), np.int8)), READOUT], r"hidden: kernel .* does not fit"),
     ([conv(stride=(0, 1)), READOUT], "hidden: stride"),
-    ([conv(bits=9), READOUT], "hidden: bits must be 1 to 8, got 9"),
+    ([conv(bits=17, weight=np.ones((2, 1, 3, 3), np.int16)), READOUT], "hidden: bits must be 1 to 16, got 17"),
     ([conv(groups=2), READOUT], "hidden: groups"),
     ([conv(source=0), READOUT], "hidden: source 0"),
     ([conv(bias=np.ones(2, np.int32)), READOUT], "hidden: only the readout has a bias"),

@@ -254,6 +254,9 @@ def _show(console: Console, report: dict[str, Any], folder: Path | None) -> None
 
 
 def _show_agreement(console: Console, agreement: dict[str, Any]) -> None:
+    if "accuracy_trained" in agreement:
+        _show_trained_agreement(console, agreement)
+        return
     same, answers = agreement["snn_vs_integer_ann"], agreement["answers"]
     if same == answers == 1:
         console.print("agreement: every neuron and every answer of the spiking network equals its ANN's")
@@ -263,6 +266,20 @@ def _show_agreement(console: Console, agreement: dict[str, Any]) -> None:
             "not settled; raise evaluate.settle_steps"
         )
     console.print(f"           {100 * agreement['integer_vs_float_ann']:.4f} % of activations equal the float ANN's")
+
+
+def _show_trained_agreement(console: Console, agreement: dict[str, Any]) -> None:
+    trained, integer = (f"{100 * agreement[f'accuracy_{which}']:.2f} %" for which in ("trained", "integer"))
+    if agreement["neurons"] == agreement["answers"] == 1:
+        console.print(
+            f"agreement: every neuron of the integer network fires as trained, every answer is equal; {integer}"
+        )
+        return
+    console.print(
+        f"agreement: {100 * agreement['answers']:.2f} % of answers and {100 * agreement['neurons']:.4f} % of neurons "
+        f"equal the trained network's; accuracy {trained} as trained, {integer} in integers"
+    )
+    console.print("           to lose nothing, train on with init_from=RUN model.arithmetic=integer")
 
 
 def _demo(words: list[str]) -> None:

@@ -173,8 +173,8 @@ def trained_to_integer(network: SNN, metadata: dict | None = None) -> IntegerNet
     """The integer network of LIF neurons that a network trained through time stands for.
 
     A network in integer arithmetic (``settings.arithmetic``) and its integer form fire alike, spike by spike. Of any
-    other, decays, thresholds and biases are rounded, and float weights become 8-bit codes. Raises ConversionError,
-    naming the layer and why, for what has no integer form.
+    other, decays, thresholds and biases are rounded, and float weights become codes of up to 16 bits. Raises
+    ConversionError, naming the layer and why, for what has no integer form.
 
     >>> from spikelet.networks import NetworkSettings
     >>> settings = NetworkSettings("4C3-FC10", neuron="lif", reset="zero", norm="none", num_steps=5)
@@ -216,7 +216,8 @@ def _trained_layer(name: str, source: int, block: FixedPointBlock) -> Conv:
         numbers = block.numbers()
     except SpikeletError as error:
         raise ConversionError(f"layer {name}: {error}") from None
-    weight, stride, padding, groups = numbers.weight.to(torch.int8), (1, 1), (0, 0), 1
+    kind = torch.int8 if numbers.bits <= 8 else torch.int16
+    weight, stride, padding, groups = numbers.weight.to(kind), (1, 1), (0, 0), 1
     if isinstance(op, nn.Linear):
         weight = weight.reshape(-1, *block.input_shape)
     else:

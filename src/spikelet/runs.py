@@ -17,7 +17,7 @@ from spikelet.recipes.schema import Config, DataSettings
 
 RUNS = Path("runs")
 CONFIG, CHECKPOINT, NETWORK, REPORT = "config.yaml", "checkpoints/last.ckpt", "network.safetensors", "report.json"
-OUTPUTS = (CONFIG, "metrics.csv", NETWORK, REPORT, "checkpoints", "figures", "logs", "evaluate")
+OUTPUTS = (CONFIG, "metrics.csv", "progress.txt", NETWORK, REPORT, "checkpoints", "figures", "logs", "evaluate")
 RANKS = ("RANK", "SLURM_PROCID", "NODE_RANK", "GROUP_RANK", "LOCAL_RANK")  # torchrun's, Slurm's, Lightning's
 Say = Callable[[str], None]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -88,9 +90,17 @@ def lif_potential(reach: np.ndarray, neuron: LIF) -> int:
     V gains at most a step's charge while it loses (1 - leak / 2^shift) of itself; rounding down adds 1 at most.
     """
     charge = int(((reach << neuron.fraction_bits) + np.abs(neuron.bias.astype(np.int64))).max()) + 1
-    lost = (1 << neuron.shift) - neuron.leak
-    remembered = charge * MOST_STEPS if lost == 0 else -(-(charge << neuron.shift) // lost)
-    return remembered * max(1, neuron.leak)
+    return math.ceil(charge * lif_growth(neuron.leak, neuron.shift))
+
+
+def lif_growth(leak: int, shift: int) -> Fraction:
+    """How many times a step's charge |V * leak|, and V itself, may become.
+
+    >>> lif_growth(leak=1, shift=2), lif_growth(leak=3, shift=2)
+    (Fraction(4, 3), Fraction(12, 1))
+    """
+    lost = (1 << shift) - leak
+    return (Fraction(1 << shift, lost) if lost else Fraction(MOST_STEPS)) * max(1, leak)
 
 
 def describe(network: IntegerNetwork) -> list[dict[str, Any]]:
@@ -151,8 +161,11 @@ def _output_shape(node: Node, inputs: list[Shape]) -> Shape:
 
 def _check_conv(node: Conv, source: Shape) -> None:
     weight, name = node.weight, node.name
-    if not isinstance(weight, np.ndarray) or weight.dtype != np.int8 or weight.ndim != 4 or weight.size == 0:
-        raise ConversionError(f"layer {name}: weight must be int8 [C_out, C_in / groups, kh, kw], got {_kind(weight)}")
+    dtype = np.dtype(np.int8 if node.bits <= 8 else np.int16)
+    if not isinstance(weight, np.ndarray) or weight.dtype != dtype or weight.ndim != 4 or weight.size == 0:
+        raise ConversionError(
+            f"layer {name}: weight must be {dtype} [C_out, C_in / groups, kh, kw], got {_kind(weight)}"
+        )
     if node.groups < 1 or source[0] % node.groups or len(weight) % node.groups:
         raise ConversionError(f"layer {name}: groups {node.groups} must divide {source[0]} and {len(weight)} channels")
     if weight.shape[1] * node.groups != source[0]:
@@ -172,8 +185,8 @@ def _check_conv(node: Conv, source: Shape) -> None:
 
 
 def _check_bits(name: str, bits: int, weight: np.ndarray) -> None:
-    if not 1 <= bits <= 8:
-        raise ConversionError(f"layer {name}: bits must be 1 to 8, got {bits}")
+    if not 1 <= bits <= 16:
+        raise ConversionError(f"layer {name}: bits must be 1 to 16, got {bits}")
     if bits == 1 and not (np.abs(weight) == 1).all():
         raise ConversionError(f"layer {name}: 1-bit weights must be -1 or 1, got {np.unique(weight).tolist()[:5]}")
     low, high = (-1, 1) if bits == 1 else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)

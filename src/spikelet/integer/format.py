@@ -1,4 +1,4 @@
-"""One file per network: ``.safetensors`` with weights packed at 1 to 8 bits, the architecture as JSON in its header."""
+"""One file per network: ``.safetensors`` with weights packed at 1 to 16 bits, the architecture as JSON in its head."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NUMBERS: dict[type, tuple[str, ...]] = {
 
 
 def pack(weight: np.ndarray, bits: int) -> np.ndarray:
-    """int8 codes as bytes: two's complement of ``bits`` bits each, lowest first, the last byte filled with 0.
+    """Codes as bytes: two's complement of ``bits`` bits each, lowest first, the last byte filled with 0.
 
     One bit stands for -1 (0) and 1 (1).
 
@@ -40,22 +40,21 @@ def pack(weight: np.ndarray, bits: int) -> np.ndarray:
     ([77, 3], [5])
     """
     codes = weight.ravel() if bits > 1 else weight.ravel() > 0
-    planes = (codes.astype(np.uint8)[:, None] >> np.arange(bits, dtype=np.uint8)) & 1
-    return np.packbits(planes, bitorder="little")
+    planes = (codes.astype(np.uint16)[:, None] >> np.arange(bits, dtype=np.uint16)) & 1
+    return np.packbits(planes.astype(np.uint8), bitorder="little")
 
 
 def unpack(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
-    """The inverse of ``pack``: the first ``count`` codes, int8.
+    """The inverse of ``pack``: the first ``count`` codes, int8, or int16 where they have more than 8 bits.
 
     >>> unpack(np.array([77, 3], np.uint8), 2, 5).tolist()
     [1, -1, 0, 1, -1]
     """
     planes = np.unpackbits(packed, count=count * bits, bitorder="little").reshape(count, bits)
-    codes = (planes << np.arange(bits, dtype=np.uint8)).sum(axis=1, dtype=np.uint8)
-    if bits == 1:
-        return 2 * codes.astype(np.int8) - 1
-    sign = np.uint8(1 << (bits - 1))
-    return ((codes ^ sign) - sign).view(np.int8)
+    codes = (planes.astype(np.uint16) << np.arange(bits, dtype=np.uint16)).sum(axis=1, dtype=np.uint16).astype(np.int32)
+    sign = 1 << (bits - 1)
+    signed = (codes ^ sign) - sign if bits > 1 else 2 * codes - 1
+    return signed.astype(np.int8 if bits <= 8 else np.int16)
 
 
 def save(network: IntegerNetwork, path: str | Path) -> Path:

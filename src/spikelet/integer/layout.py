@@ -49,8 +49,8 @@ class Scatter:
     """How a spike spreads: for each input site, where its runs of outputs and weights start and how long they are.
 
     table     int32, flat [H * W * C_in, 4]: first output, first weight, length of a run, rows
-    weight    int8, flat [C_in, kh, kw, C_out / groups] with the taps regrouped; where the output is 1 x 1, channels are
-              padded with zeros to whole vectors
+    weight    int8 or int16, flat [C_in, kh, kw, C_out / groups] with the taps regrouped; where the output is 1 x 1,
+              channels are padded with zeros to whole vectors
     geometry  int64: outputs per output row, weights per kernel row (of a 1 x 1 output: per input), 0 (with groups:
               C_out / groups, and the length of a run counts taps), C_out, total outputs, the length of a run where
               every spike has one of that length (or PLANE: all outputs, ternary; or 0)
@@ -76,7 +76,7 @@ def scatter(node: Conv, source: Shape, shape: Shape) -> Scatter:
     whole = LANES if ternary else LANES // 2
     if plane:
         run = -(-part // whole) * whole
-        weight = np.concatenate([weight, np.zeros((*weight.shape[:-1], run - part), np.int8)], axis=-1)
+        weight = np.concatenate([weight, np.zeros((*weight.shape[:-1], run - part), weight.dtype)], axis=-1)
     channel = np.arange(channels_in)
     group = channel // (channels_in // node.groups)
     table = np.zeros((height, width, channels_in, 4), np.int64)
@@ -179,7 +179,7 @@ def row_thresholds(neuron: Neuron, width: int, wide: int) -> np.ndarray:
 def _ungrouped(node: Conv) -> np.ndarray:
     """The weights with zeros between groups, [C_out, C_in, kh, kw]."""
     channels, size = node.weight.shape[:2]
-    result = np.zeros((channels, size * node.groups, *node.weight.shape[2:]), np.int8)
+    result = np.zeros((channels, size * node.groups, *node.weight.shape[2:]), node.weight.dtype)
     for c in range(channels):
         group = c // (channels // node.groups)
         result[c, group * size : (group + 1) * size] = node.weight[c]

@@ -65,8 +65,8 @@ class Conv:
 
     name     what errors and reports call it
     source   index of an earlier node, or -1 for the image
-    weight   int8 [C_out, C_in // groups, kh, kw]
-    bits     storage width: 1 (binary: -1 and 1) to 8 (two's complement)
+    weight   int8 [C_out, C_in // groups, kh, kw]; int16 where bits are more than 8
+    bits     storage width: 1 (binary: -1 and 1) to 16 (two's complement)
     neuron   None: the readout, whose sums are the logits
     bias     int32 [C_out], readout only; added once, at t = 0, but behind LIF neurons at every step
     """
@@ -246,7 +246,7 @@ class IntegerNetwork:
         return describe(self)
 
     def save(self, path: str | Path) -> Path:
-        """Write one ``.safetensors`` file: weights at 2 or 8 bits, the architecture as JSON in its header."""
+        """Write one ``.safetensors`` file: weights at their widths in bits, the architecture as JSON in its header."""
         from spikelet.integer import format
 
         return format.save(self, path)

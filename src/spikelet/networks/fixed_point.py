@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from spikelet.errors import SpikeletError
 from spikelet.integer import LIF as IntegerLIF
-from spikelet.integer.check import INT32_MAX, PIXEL_MAX, lif_potential
+from spikelet.integer.check import INT32_MAX, PIXEL_MAX, lif_growth, lif_potential
 from spikelet.kernels.conv import conv_max_pool
 from spikelet.networks.layers import Op, Shape, SpikingBlock, geometry
 from spikelet.neurons import LIF, Neuron
@@ -23,8 +23,8 @@ from spikelet.quantizers import latent_weight, weight_quantizer
 
 EXACT = 2**24  # float32 holds every whole number below it
 MAX_FRACTION_BITS = 16
+MAX_BITS = 16
 LEAK_BITS = 6  # binary places of the decay
-FINEST = 2**20  # at least so small a part of a neuron's bias and threshold is what its codes count
 SMALLEST = 1e-12
 
 
@@ -50,8 +50,9 @@ class Numbers(NamedTuple):
 class FixedPointBlock(SpikingBlock):
     """A ``SpikingBlock`` in fixed point; a batch norm keeps its running statistics. Exact on a CPU.
 
-    Float weights, those of the first and the last layer say, become 8-bit codes, with a scale for each output channel
-    (one for all on a readout of currents). ``input_unit`` is the value of a grey level where it ``sees_pixels``.
+    Float weights, those of the first and the last layer say, become codes of up to 16 bits, with a scale for each
+    output channel (one for all on a readout of currents). Where a layer ``sees_pixels``, ``input_unit`` is the value of
+    a grey level.
     """
 
     def __init__(
@@ -96,14 +97,15 @@ class FixedPointBlock(SpikingBlock):
 
     def numbers(self) -> Numbers:
         """The layer in whole numbers, as it is now."""
+        leak, shift = dyadic(float(self.neuron.decay())) if isinstance(self.neuron, LIF) else (0, 0)
+        room = float(INT32_MAX / lif_growth(leak, shift))
         gain, summand = self._gain()
-        codes, scale, bits = self._codes()
+        codes, scale, bits = self._codes(min(EXACT, room / 2))
         gain, summand, scale = gain.double(), summand.double(), scale.double()
         threshold = torch.as_tensor(self.neuron.threshold() if isinstance(self.neuron, LIF) else 0.0)
-        leak, shift = dyadic(float(self.neuron.decay())) if isinstance(self.neuron, LIF) else (0, 0)
         accumulator = scale * gain.abs() * self.input_unit
-        finest = (summand.abs() + threshold).clamp_min(SMALLEST) / FINEST
-        if bits > 1:  # a channel whose input hardly counts beside its bias and threshold
+        finest = (summand.abs() + threshold).clamp_min(SMALLEST) / (room / 4)
+        if bits > 1:  # where bias and threshold leave less room, coarser codes
             codes = _round(codes * _column((accumulator / finest).clamp_max(1), codes).to(codes.dtype))
         accumulator = torch.maximum(accumulator, finest)
         places = self._fraction_bits(codes, summand / accumulator, leak, shift)
@@ -121,19 +123,30 @@ class FixedPointBlock(SpikingBlock):
         gain = norm.weight / (norm.running_var + norm.eps).sqrt()  # type: ignore[operator,arg-type]
         return gain, norm.bias + gain * (bias - norm.running_mean)  # type: ignore[operator,arg-type]
 
-    def _codes(self) -> tuple[Tensor, Tensor, int]:
-        """Codes with the gradient of the weight, the scale of each output channel [C_out], and the bits of a code."""
-        weight, quantizer, bits = self.op.weight, weight_quantizer(self.op), 8
+    def _codes(self, most: float) -> tuple[Tensor, Tensor, int]:
+        """Codes with the gradient of the weight, the scale of each output channel [C_out], and the bits of a code.
+
+        Sums of the codes that float weights become stay below ``most``.
+        """
+        weight, quantizer, bits = self.op.weight, weight_quantizer(self.op), 0
         if quantizer is not None:
             latent, bits = latent_weight(self.op).detach(), quantizer.bits
             scale, codes = quantizer.scale(latent).detach(), quantizer.codes(latent).to(weight.dtype)
         else:
-            largest = weight.detach().abs().flatten(1).amax(1)
-            scale = (largest if self.neuron is not None else largest.amax()).clamp_min(SMALLEST) / 127
+            largest = weight.detach().abs().flatten(1).amax(1).clamp_min(SMALLEST)
+            largest = largest if self.neuron is not None else largest.amax().expand_as(largest)
+            bits = self._bits_of(weight.detach() / _column(largest, weight), most)
+            scale = largest / (2 ** (bits - 1) - 1)
             codes = (weight.detach() / _column(scale, weight)).round()
         scale = scale.expand(len(weight))
         exact = weight / _column(scale, weight)
         return codes + (exact - exact.detach()), scale, bits
+
+    def _bits_of(self, weight: Tensor, most: float) -> int:
+        """The bits, up to 16, with which no sum of float weights, scaled to [-1, 1], can reach ``most``."""
+        rounding = self.peak * weight[0].numel()
+        sums = float(weight.abs().flatten(1).sum(1).max()) * self.peak
+        return max(2, min(MAX_BITS, 1 + math.floor(math.log2(max(2.0, (most - rounding) / max(sums, SMALLEST))))))
 
     def _fraction_bits(self, codes: Tensor, summand: Tensor, leak: int, shift: int) -> int:
         """As many binary places, up to 16, as fit int32; none on a readout of currents."""

@@ -109,12 +109,13 @@ def _steps_per_epoch(loader: DataLoader, runner: Any) -> int:
 def _callbacks(run_dir: Path | None, progress: bool) -> list[Any]:
     from lightning.pytorch.callbacks import RichProgressBar
 
-    from spikelet.training.callbacks import LastCheckpoint, MetricsCSV
+    from spikelet.training.callbacks import LastCheckpoint, MetricsCSV, Progress
 
     callbacks: list[Any] = [RichProgressBar(refresh_rate=10)] if progress else []
     if run_dir is not None:
         (run_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
-        callbacks += [MetricsCSV(run_dir / "metrics.csv"), LastCheckpoint(run_dir / "checkpoints" / "last.ckpt")]
+        callbacks += [MetricsCSV(run_dir / "metrics.csv"), Progress(run_dir / "progress.txt")]
+        callbacks += [LastCheckpoint(run_dir / "checkpoints" / "last.ckpt")]
     return callbacks
 
 
