@@ -10,7 +10,8 @@ from torch import nn
 
 from spikelet import NetworkSettings, SpikeletError, TrainSettings, build, fit
 from spikelet.datasets import DATASETS, loader
-from spikelet.quantizers import CBP, LEVELS, quantize
+from spikelet.kernels.penalty import add_penalty
+from spikelet.quantizers import CBP, LEVELS, begin, quantize
 from spikelet.quantizers.cbp import constraint
 from spikelet.training.cbp import ConstrainedBackpropagation, Schedule, constrained_layers
 
@@ -44,8 +45,8 @@ def test_constraint_and_its_slope(levels, weight, g) -> None:
     assert set(slope.tolist()) <= {-2.0, 0.0, 2.0}
     if g == math.inf:
         assert torch.allclose(cs, 2 * distance)
-    moved, _ = constraint(w + 1e-9, list(levels), g)
-    smooth = ((moved - cs).abs() < 1e-8) & ((cs > 1e-8) & (moved > 1e-8))
+    moved, slope_there = constraint(w + 1e-9, list(levels), g)
+    smooth = ((moved - cs).abs() < 1e-8) & (cs > 1e-8) & (moved > 1e-8) & (slope == slope_there)
     assert torch.allclose(((moved - cs) / 1e-9)[smooth], slope[smooth], atol=1e-4)
 
 
@@ -120,12 +121,43 @@ def test_resuming_is_exact(tmp_path) -> None:
 
 def test_resuming_with_other_layers_is_refused(tmp_path) -> None:
     callback = ConstrainedBackpropagation()
-    callback.load_state_dict({"multipliers": {"other": torch.zeros(3)}})
+    callback.load_state_dict({"multipliers": {"other": torch.zeros(3)}, "levels": {"other": "ternary"}})
     network = quantize(nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 3), nn.Linear(3, 2)))
     module = nn.Module()
     module.network = network
     with pytest.raises(SpikeletError, match="another choice of quantized layers"):
         callback.on_fit_start(None, module)
+
+
+def test_resuming_with_another_quantizer_is_refused(tmp_path) -> None:
+    train(tmp_path, epochs=1)
+    with pytest.raises(SpikeletError, match="resume: the checkpoint has levels ternary, the network binary"):
+        train(tmp_path, epochs=2, resume=True, levels="binary")
+
+
+@pytest.mark.parametrize("levels", sorted(LEVELS))
+@given(seed=st.integers(0, 2**31), g=st.sampled_from([1, 2, 3, 10, 30, 100]), size=st.integers(1, 3000))
+def test_the_fused_pull_is_the_constraint(levels, seed, g, size) -> None:
+    """In float32 a weight on the edge of a window may be taken for its neighbour: edges are left out."""
+    generator = torch.Generator().manual_seed(seed)
+    weight, multiplier, grad = (torch.randn(size, generator=generator) for _ in range(3))
+    values = [level * 0.7 for level in LEVELS[levels]]
+    cs, slope = constraint(weight, values, g)
+    near, _ = constraint(weight.double() * (1 + 1e-6), values, g)
+    far, _ = constraint(weight.double() * (1 - 1e-6), values, g)
+    clear = ((near - cs).abs() < 1e-4) & ((far - cs).abs() < 1e-4)
+    weight, multiplier, grad = weight[clear], multiplier[clear], grad[clear]
+    expected = grad + multiplier * slope[clear]
+    penalty = add_penalty(weight, multiplier, grad, values, g)
+    assert torch.allclose(grad, expected, rtol=1e-5, atol=1e-5)
+    assert penalty == pytest.approx(float((multiplier * cs[clear]).double().sum()), rel=1e-4, abs=1e-3)
+
+
+def begin_all_zero() -> None:
+    network = quantize(nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 3), nn.Linear(3, 2)))
+    with torch.no_grad():
+        network[1].parametrizations.weight.original.zero_()
+    begin(network)
 
 
 def network_of(*layers: nn.Module) -> nn.Sequential:
@@ -148,6 +180,8 @@ def network_of(*layers: nn.Module) -> nn.Sequential:
         (lambda: CBP().begin(torch.zeros(3)), "weight: is all 0"),
         (lambda: constrained_layers(network_of(nn.Linear(2, 2))), "no layer has a CBP quantizer"),
         (lambda: ConstrainedBackpropagation(lr=0), "lr, max_period: expected lr > 0"),
+        (lambda: build(NetworkSettings("4C3-FC10", weights="cbp_binary"), (1, 8, 8)), "'4C3-FC10' has none"),
+        (lambda: begin_all_zero(), "layer 1: weight: is all 0"),
     ],
 )
 def test_what_is_refused(call, message) -> None:

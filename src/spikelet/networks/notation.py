@@ -20,6 +20,8 @@ from spikelet.neurons import LIF, Neuron, TraceLIF
 from spikelet.quantizers import QUANTIZERS, Levels, Uniform, WeightQuantizer, quantize_weight
 from spikelet.surrogate import SURROGATES
 
+_WEIGHTED = re.compile(r"\d|FC|P\d")  # how the tokens of layers begin that have weights, or may have
+
 
 @dataclass
 class _Cursor:
@@ -54,6 +56,11 @@ def build(settings: NetworkSettings | str, input_shape: Shape) -> Network | SNN:
         raise SpikeletError(
             f"model.notation: {settings.notation!r} must end in a linear layer, such as FC10, or be one of "
             f"{', '.join(PUBLISHED)}"
+        )
+    if settings.weights.startswith("cbp_") and sum(bool(_WEIGHTED.match(token)) for token in tokens) < 3:
+        raise SpikeletError(
+            f"model.weights: {settings.weights} is for the layers between the first and the last one, of which "
+            f"{settings.notation!r} has none"
         )
     layers, end = _sequence(iter(tokens[:-1]), settings, cursor)
     if end:

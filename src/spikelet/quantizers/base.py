@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from spikelet.errors import SpikeletError
+
 
 class WeightQuantizer(nn.Module, ABC):
     """A torch parametrization of a ``weight``: forward is ``codes * scale``, the gradient passes straight through.
@@ -72,9 +74,11 @@ def latent_weight(op: nn.Module) -> Tensor:
 
 
 def begin(network: nn.Module) -> None:
-    """Tell every quantizer of ``network`` the weight that it is on."""
-    with torch.no_grad():
-        for module in network.modules():
-            quantizer = weight_quantizer(module)
-            if quantizer is not None:
+    """Tell every quantizer of ``network`` the weight that it is on. Raises SpikeletError, with the layer's name."""
+    for name, module in network.named_modules():
+        quantizer = weight_quantizer(module)
+        if quantizer is not None:
+            try:
                 quantizer.begin(latent_weight(module))
+            except SpikeletError as error:
+                raise SpikeletError(f"layer {name}: {error}") from None

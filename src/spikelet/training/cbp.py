@@ -132,7 +132,8 @@ class ConstrainedBackpropagation(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         moments = self._ascent.state_dict() if self.multipliers else None
-        return {**vars(self.schedule), "multipliers": self.multipliers, "moments": moments}
+        levels = {name: layer.quantizer.name for name, layer in self.layers.items()} if self.multipliers else {}
+        return {**vars(self.schedule), "levels": levels, "multipliers": self.multipliers, "moments": moments}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._saved = state_dict
@@ -140,6 +141,10 @@ class ConstrainedBackpropagation(Callback):
     def _restore(self, saved: dict[str, Any]) -> None:
         if {n: m.shape for n, m in saved["multipliers"].items()} != {n: m.shape for n, m in self.multipliers.items()}:
             raise SpikeletError("resume: the checkpoint was made with another choice of quantized layers")
+        levels = {name: layer.quantizer.name for name, layer in self.layers.items()}
+        if saved["levels"] != levels:
+            before, now = ({*kind.values()} for kind in (saved["levels"], levels))
+            raise SpikeletError(f"resume: the checkpoint has levels {', '.join(before)}, the network {', '.join(now)}")
         for name, multiplier in self.multipliers.items():
             multiplier.copy_(saved["multipliers"][name])
         self._ascent.load_state_dict(saved["moments"])
