@@ -7,9 +7,11 @@ of one of those files, which hold the commit, the recipe, the seed, the versions
 """
 
 import argparse
+import csv
 import json
 import re
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 from spikelet import plots
@@ -53,6 +55,36 @@ the noise.
 """
 
 
+LOW_BITS = ("stbp-", "mnist-stbp-")  # how their reports are called
+BASELINE = "mnist-stbp-fp32"
+LOW_BITS_RUNS = {  # name without seed: what it is
+    BASELINE: "full precision",
+    "stbp-cbp_ternary": "ternary, CBP",
+    "stbp-binary-constant": "binary, CBP",
+    "stbp-cbp_binary": "binary, CBP, learning rate to 0",
+    "stbp-ste": "ternary, straight through",
+    "stbp-twn": "ternary, TWN",
+    "stbp-uniform2": "2 bits, LSQ",
+    "stbp-ternary-integer": "ternary, trained on in integers",
+    "stbp-binary-integer": "binary, trained on in integers",
+}
+LOW_BITS_HEAD = """
+## One and two bits per weight
+
+The spiking LeNet of the mnist-stbp recipes, T = 4, 10,000 test images, seeds 1 to 3; the first and the last layer
+stay in full precision. The low-bit networks begin with the full-precision one of their seed and train for sixteen
+quarters of an epoch. Each is one of
+
+    spikelet train recipe=mnist-stbp-fp32 seed=S
+    spikelet train recipe=mnist-stbp-ternary quantizer=cbp_ternary,twn,uniform2 seed=S init_from=mnist-stbp-fp32-sS -m
+    spikelet train recipe=mnist-stbp-ternary train.lr_lambda=0 seed=S init_from=mnist-stbp-fp32-sS    # straight through
+    spikelet train recipe=mnist-stbp-binary seed=S init_from=mnist-stbp-fp32-sS
+
+with `train.precision=32-true`. CFS is the constraint failure score, 0 where every weight is on a level.
+
+"""
+
+
 def table_head(*columns: str) -> str:
     return "| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|\n"
 
@@ -90,11 +122,25 @@ def keep(runs: list[str]) -> None:
     for run in runs:
         report, folder = read_report(run), Path(run).resolve()
         whose = f"{folder.parents[1].name}," if folder.parent.name == "evaluate" else ""
+        report |= constraint_failures(folder)
         (DOCS / "reports" / f"{whose}{folder.name}.json").write_text(json.dumps(report, indent=1) + "\n")
 
 
+def constraint_failures(folder: Path) -> dict[str, Any]:
+    """The constraint failure score after the first and the last epoch of a run that had constraints."""
+    path = folder / "metrics.csv"
+    rows = list(csv.DictReader(path.open(newline=""))) if path.is_file() else []
+    scores = [float(row["constraint_failure"]) for row in rows if row.get("constraint_failure")]
+    return {"constraint_failure": [scores[0], scores[-1]]} if scores else {}
+
+
+def was_converted(report: Report) -> bool:
+    """Whether the network comes from an ANN that it was compared with."""
+    return "snn_vs_integer_ann" in report.get("agreement", {})
+
+
 def page(everything: dict[str, Report]) -> str:
-    reports = {name: report for name, report in everything.items() if "agreement" in report}
+    reports = {name: report for name, report in everything.items() if was_converted(report)}
     text = "# Results\n\nMade by `python benchmarks/results.py` from the files in `docs/reports`: do not edit.\n\n"
     text += (
         "Per image, on the whole test set. T is the step after which the accuracy changes no more; SOP counts every\n"
@@ -108,7 +154,7 @@ def page(everything: dict[str, Report]) -> str:
         if name in reports:
             text += row(f"LeNet-D, k = {k}, float weights (`{name}`)", reports[name]) + published_row(k)
     text += HOW_CHOSEN + agreements(reports) + costs(reports) + engine()
-    text += trained_directly(everything) + training_speed() + loading_speed() + neuron_speed()
+    text += low_bits(everything) + trained_directly(everything) + training_speed() + loading_speed() + neuron_speed()
     digits = {n: r for n, r in reports.items() if r["recipe"] == "digits-demo"}
     if digits:
         text += "\n## Digits, 360 test images\n\n" + HEADER + "".join(row(f"`{n}`", r) for n, r in digits.items())
@@ -162,12 +208,101 @@ def engine() -> str:
     return text
 
 
+def without_seed(name: str) -> str:
+    return re.sub(r"-s\d+(?=,|$)", "", name)
+
+
+def low_bits(everything: dict[str, Report]) -> str:
+    """The spiking LeNet of the mnist-stbp recipes with few bits per weight, against itself in full precision."""
+    groups: dict[str, list[Report]] = {}
+    for name, report in everything.items():
+        if name.startswith(LOW_BITS):
+            groups.setdefault(without_seed(name), []).append(report)
+    if BASELINE not in groups:
+        return ""
+    text = LOW_BITS_HEAD + table_head(
+        "run",
+        "what",
+        "accuracy of each seed",
+        "mean",
+        "below full precision",
+        "CFS, end / first epoch",
+        "weights",
+        "SOP",
+    )
+    full = mean(report["accuracy"] for report in groups[BASELINE])
+    for name in (name for name in LOW_BITS_RUNS if name in groups):
+        text += low_bits_row(name, groups[name], full)
+    labels = [
+        (LOW_BITS_RUNS[name], groups[name]) for name in LOW_BITS_RUNS if name in groups and name[-7:] != "integer"
+    ]
+    plots.plot_memory(labels, DOCS / "figures" / "memory.png")
+    text += "\n![accuracy against weight memory](figures/memory.png)\n"
+    return text + in_integers(everything) + constrained_cost() + "".join(map(trained_speed, ("ternary", "binary")))
+
+
+def low_bits_row(name: str, group: list[Report], full: float) -> str:
+    each = [100 * report["accuracy"] for report in group]
+    spread = f" ± {stdev(each):.2f}" if len(each) > 1 else ""
+    scores = [report["constraint_failure"] for report in group if "constraint_failure" in report]
+    failure = f"{100 * mean(end / begin for begin, end in scores):.2f} %" if scores else ""
+    operations = mean(report["synaptic_operations_per_sample"]["total"] for report in group) / 1e6
+    return (
+        f"| `{name}` | {LOW_BITS_RUNS[name]} | {', '.join(f'{a:.2f}' for a in each)} | {mean(each):.2f}{spread} % "
+        f"| {100 * full - mean(each):.2f} | {failure} "
+        f"| {group[0]['weight_bytes'] / 1000:,.0f} kB | {operations:.2f} M |\n"
+    )
+
+
+def in_integers(everything: dict[str, Report]) -> str:
+    told = {name: report for name, report in everything.items() if "accuracy_trained" in report.get("agreement", {})}
+    if not told:
+        return ""
+    text = "\n### Trained networks in integers\n\n`spikelet convert RUN`; the runs called integer were trained on with "
+    text += "`model.arithmetic=integer`. Over the 10,000 test images:\n\n"
+    text += table_head("run", "equal answers", "neurons that fire as often", "accuracy as trained", "in integers")
+    for name, report in told.items():
+        a = report["agreement"]
+        values = (a["answers"], a["neurons"], a["accuracy_trained"], a["accuracy_integer"])
+        text += f"| `{name}` | " + " | ".join(f"{100 * value:.2f} %" for value in values) + " |\n"
+    return text
+
+
+def constrained_cost() -> str:
+    facts = measured("constrained")
+    if facts is None:
+        return ""
+    text = f"\n### What constraints cost\n\n`python benchmarks/constrained.py`: {facts['notation']}, batch "
+    text += f"{facts['batch']}, {facts['threads']} threads; {facts['processor']}.\n\n"
+    text += table_head("weights", "epoch", "more than full precision")
+    for name, seconds in facts["seconds_per_epoch"].items():
+        text += f"| {name} | {seconds:.2f} s | {100 * facts['more_than_full_precision'][name]:.1f} % |\n"
+    return text
+
+
+def trained_speed(levels: str) -> str:
+    facts = measured(f"trained_engine_{levels}")
+    if facts is None:
+        return ""
+    text = f"\n`python benchmarks/trained_engine.py {facts['run']}`: {facts['weights']}, T = {facts['num_steps']}, "
+    text += (
+        f"{facts['spikes']:,.0f} spikes and {facts['operations'] / 1e6:.2f} M operations per image, {facts['threads']} "
+    )
+    text += f"threads; {facts['processor']}; median of {facts['rounds']} rounds.\n\n"
+    text += table_head("contender", "batch", "images/s", "the engine is", "equal answers")
+    for line in facts["rows"]:
+        name = f"{line['contender']} {line['variant']}".strip()
+        text += f"| {name} | {line['batch']} | {line['images_per_second']:,.0f} | {line['engine_is']:.1f} x "
+        text += f"| {100 * line['equal_answers']:.1f} % |\n"
+    return text
+
+
 def trained_directly(reports: dict[str, Report]) -> str:
     """The spiking networks that were trained through time; the seeds of one experiment share a row."""
     groups: dict[str, list[Report]] = {}
     for name, report in reports.items():
-        if "agreement" not in report:
-            groups.setdefault(re.sub(r"-s\d+(?=,|$)", "", name), []).append(report)
+        if not was_converted(report) and not name.startswith(LOW_BITS):
+            groups.setdefault(without_seed(name), []).append(report)
     if not groups:
         return ""
     text = "\n## Spiking networks trained directly\n\nPer sample; where there are seeds, the mean, and accuracy "

@@ -354,8 +354,19 @@ def convert(target: Target, say: Say = print) -> tuple[dict[str, Any], Path | No
     converted.save(target.folder / NETWORK)
     if config.model.neuron is None:
         (target.folder / REPORT).unlink(missing_ok=True)  # it told of the network that was here before
+    else:
+        _add_to_report(target.folder, {"agreement": agreement})
     schema.save(config, target.folder / CONFIG)
     return agreement, target.folder / NETWORK
+
+
+def _add_to_report(folder: Path, found: dict[str, Any]) -> None:
+    """Put what was found out about a trained network into its report, where it has one."""
+    from spikelet.evaluate import save_report
+    from spikelet.report import read_report
+
+    if (folder / REPORT).is_file():
+        save_report(read_report(folder) | found, folder / REPORT)
 
 
 def evaluate(
