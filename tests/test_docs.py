@@ -168,7 +168,7 @@ def test_recipes_that_the_documents_name_exist() -> None:
 
 def test_the_lines_of_choosing_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for line in commands(CHOOSING):
+    for line in (line for lines in commands(CHOOSING) for line in lines):
         run_line(line)
 
 

@@ -38,10 +38,10 @@ def blocks(page: Path, language: str) -> Iterator[tuple[int, str]]:
         yield text.count("\n", 0, match.start(1)), match[1]
 
 
-def commands(page: Path) -> list[str]:
-    """Every line of the page's shell blocks, without its comment."""
-    lines = [line for _, block in blocks(page, "sh") for line in block.splitlines() if line.strip()]
-    return [line.partition(" #")[0].strip() for line in lines]
+def commands(page: Path) -> list[list[str]]:
+    """Every line of each of the page's shell blocks, without its comment."""
+    whole = [[line.partition(" #")[0].strip() for line in block.splitlines()] for _, block in blocks(page, "sh")]
+    return [[line for line in lines if line] for lines in whole]
 
 
 def run_line(line: str, *more: str) -> None:
@@ -56,8 +56,8 @@ def run_block(page: Path, line: int, block: str, namespace: dict[str, Any]) -> N
     exec(compile("\n" * line + block, str(page), "exec"), namespace)
 
 
-def needs_mnist(line: str) -> bool:
-    return "mnist" in line
+def needs_mnist(lines: list[str]) -> bool:
+    return any("mnist" in line for line in lines)
 
 
 @pytest.fixture
@@ -95,9 +95,8 @@ def test_every_line_on_embedded_data(elsewhere: Path, monkeypatch: pytest.Monkey
     for file, text in re.findall(r"`([\w/-]+\.yaml)`\s+```yaml\n(.*?)^```", README.read_text(), re.M | re.S):
         Path(file).parent.mkdir(parents=True)
         Path(file).write_text(text)
-    for line in commands(README):
-        if not needs_mnist(line):
-            run_line(line)
+    for line in (line for lines in commands(README) if not needs_mnist(lines) for line in lines):
+        run_line(line)
     promised = re.findall(r"^ {6}([\w./]+)  ", README.read_text(), re.M)
     missing = [name for name in promised if not (elsewhere / "runs" / "mine" / name).exists()]
     assert len(promised) > 5 and not missing
@@ -105,19 +104,20 @@ def test_every_line_on_embedded_data(elsewhere: Path, monkeypatch: pytest.Monkey
     assert (elsewhere / "compare" / "trade_off.png").is_file() and (elsewhere / "runs" / "small-s1").is_dir()
 
 
-ON_MNIST = [line for line in commands(README) if needs_mnist(line)]
+ON_MNIST = [[line for line in lines if " datasets " not in line] for lines in commands(README) if needs_mnist(lines)]
 
 
-@pytest.mark.parametrize("line", [line for line in ON_MNIST if " datasets " not in line])
-def test_line_on_fake_mnist(line: str, elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("lines", ON_MNIST, ids=lambda lines: lines[0])
+def test_lines_on_fake_mnist(lines: list[str], elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for kind in (MNIST, NMNIST):
         kind.write_fake(elsewhere / "data", num_train=240, num_test=6)
     monkeypatch.setenv("SPIKELET_DATA", str(elsewhere / "data"))
-    run_line(line, "data.verify=false")
+    for line in lines:
+        run_line(line, *(["data.verify=false"] if " report " not in line else []))
 
 
 @pytest.mark.real_data
-@pytest.mark.parametrize("line", [line for line in ON_MNIST if " train " not in line])
+@pytest.mark.parametrize("line", [line for lines in ON_MNIST for line in lines if "spikelet evaluate mnist" in line])
 def test_line_on_real_mnist(line: str, elsewhere: Path, data_root: Path) -> None:
     if MNIST.status(data_root) != "complete":
         pytest.skip(f"the official MNIST files are not in {data_root}")
