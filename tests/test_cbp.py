@@ -104,7 +104,8 @@ def test_weights_end_on_their_levels() -> None:
     network, callback = train()
     assert callback.schedule.g > 2
     assert callback.failure() < 0.5 * sum(
-        float(layer.quantizer.constraint(layer.latent, math.inf)[0].mean()) for layer in start.values()
+        float(constraint(layer.latent, layer.quantizer.values(layer.latent), math.inf)[0].mean())
+        for layer in start.values()
     )
     assert max(float(layer.latent.detach().abs().max()) for layer in callback.layers.values()) <= 1
     test = DATASETS["digits"](split="test")

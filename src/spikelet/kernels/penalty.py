@@ -15,8 +15,13 @@ def add_penalty(weight: Tensor, multiplier: Tensor, grad: Tensor, levels: list[f
     All three are float32 of one shape and layout, on the CPU.
     """
     reach = [(high - low) / 2 * (1 - 1 / g) for low, high in pairwise(levels)]
-    flat = [t.detach().as_strided((t.numel(),), (1,)).numpy() for t in (weight, multiplier, grad)]
-    return _add_penalty(*flat, np.array(levels, np.float32), np.array(reach, np.float32))  # type: ignore[call-arg]
+    arrays = [flat(tensor).numpy() for tensor in (weight, multiplier, grad)]
+    return _add_penalty(*arrays, np.array(levels, np.float32), np.array(reach, np.float32))  # type: ignore[call-arg]
+
+
+def flat(tensor: Tensor) -> Tensor:
+    """The elements of a tensor that fills its memory, in the order in which they lie there; no copy."""
+    return tensor.detach().as_strided((tensor.numel(),), (1,))
 
 
 @njit(cache=True, nogil=True, boundscheck=False, error_model="numpy")

@@ -63,10 +63,6 @@ class CBP(WeightQuantizer):
     def scale(self, weight: Tensor) -> Tensor:
         return self.spacing(weight) * self.unit
 
-    def constraint(self, weight: Tensor, g: float) -> tuple[Tensor, Tensor]:
-        """``constraint`` of ``weight`` for these levels."""
-        return constraint(weight, self.values(weight), g)
-
     def values(self, weight: Tensor) -> list[float]:
         """The levels as weights."""
         s = float(self.spacing(weight))

@@ -1,6 +1,7 @@
 """Constrained backpropagation: one multiplier per weight, which grows for as long as the weight is off its levels."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -9,9 +10,11 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
 from spikelet.errors import SpikeletError
-from spikelet.kernels.penalty import add_penalty
+from spikelet.kernels.penalty import add_penalty, flat
 from spikelet.quantizers import CBP, latent_weight, weight_quantizer
+from spikelet.quantizers.cbp import constraint
 
+PART = 2**20  # weights whose constraint is worked out at a time
 NARROW_FROM, DROP_AT = 10, 20  # windows from which on g grows by ten, and at which the learning rate falls, once
 
 
@@ -85,7 +88,7 @@ class ConstrainedBackpropagation(Callback):
     def on_fit_start(self, trainer, pl_module) -> None:
         self.layers = constrained_layers(pl_module.network)
         self.multipliers = {name: torch.zeros_like(layer.latent) for name, layer in self.layers.items()}
-        self._ascent = torch.optim.Adam(self.multipliers.values(), lr=self.lr, maximize=True)
+        self._ascent = torch.optim.Adam(self.multipliers.values(), lr=self.lr, maximize=True, foreach=False)
         if self._saved is None:
             self._dual_step()
         else:
@@ -107,17 +110,19 @@ class ConstrainedBackpropagation(Callback):
 
     def on_train_epoch_end(self, trainer, pl_module) -> None:
         lagrangian = float(trainer.strategy.reduce(torch.tensor(self._lagrangian), reduce_op="mean"))
-        told = {"lagrangian": lagrangian, "constraint_failure": self.failure(), "window": self.schedule.g}
+        told = {"constraint_failure": self.failure(), "window": self.schedule.g}
         if self.schedule.after_epoch(lagrangian):
             if self.schedule.g == DROP_AT:
                 _drop_rate(trainer)
             self._dual_step()
-        pl_module.log_dict(told | {"lagrangian_before": self.schedule.before, "multiplier": self.mean_multiplier()})
+        pl_module.log_dict(told | {"multiplier": self.mean_multiplier()}, prog_bar=True)
+        pl_module.log_dict({"lagrangian": lagrangian, "lagrangian_before": self.schedule.before})
 
     def failure(self) -> float:
         """The constraint failure score: the mean constraint of all quantized weights, without windows."""
-        scores = [layer.quantizer.constraint(layer.latent, math.inf)[0] for layer in self.layers.values()]
-        return float(sum(score.sum() for score in scores)) / sum(score.numel() for score in scores)
+        layers = self.layers.values()
+        total = sum(float(part.sum()) for layer in layers for part in _constraint(layer, math.inf))
+        return total / sum(layer.latent.numel() for layer in layers)
 
     def mean_multiplier(self) -> float:
         """The mean absolute value of all multipliers."""
@@ -126,7 +131,9 @@ class ConstrainedBackpropagation(Callback):
 
     def _dual_step(self) -> None:
         for name, layer in self.layers.items():
-            self.multipliers[name].grad = layer.quantizer.constraint(layer.latent, self.schedule.g)[0]
+            gradient = self.multipliers[name].grad = torch.empty_like(self.multipliers[name])
+            for part, values in zip(flat(gradient).split(PART), _constraint(layer, self.schedule.g), strict=True):
+                part.copy_(values)
         self._ascent.step()
         self._ascent.zero_grad()
 
@@ -152,6 +159,13 @@ class ConstrainedBackpropagation(Callback):
             setattr(self.schedule, key, saved[key])
 
 
+def _constraint(layer: ConstrainedLayer, g: float) -> Iterator[Tensor]:
+    """The constraint of a layer's weights, part by part in the order of memory, so that no more is kept at a time."""
+    levels = layer.quantizer.values(layer.latent)
+    for part in flat(layer.latent).split(PART):
+        yield constraint(part, levels, g)[0]
+
+
 def _pull(layer: ConstrainedLayer, multiplier: Tensor, g: float) -> float:
     """Add the penalty's gradient to that of ``layer``; returns the penalty."""
     weight, grad = layer.latent, layer.latent.grad
@@ -161,7 +175,7 @@ def _pull(layer: ConstrainedLayer, multiplier: Tensor, g: float) -> float:
     alike = weight.stride() == grad.stride() == multiplier.stride()
     if dense and alike and weight.device.type == "cpu" and weight.dtype == grad.dtype == torch.float32:
         return add_penalty(weight, multiplier, grad, layer.quantizer.values(weight), g)
-    cs, slope = layer.quantizer.constraint(weight, g)
+    cs, slope = constraint(weight, layer.quantizer.values(weight), g)
     grad.add_(slope.mul_(multiplier))
     return float(cs.mul_(multiplier).sum())
 
