@@ -74,6 +74,21 @@ def test_arithmetic_changes_little(fields, seed) -> None:
     assert agreement["neurons"] > 0.9
 
 
+@pytest.mark.parametrize("bits", [2, 8])
+@pytest.mark.parametrize("neuron", [None, "lif"])
+def test_a_lowest_code_that_loses_its_sign_gets_a_bit(bits, neuron) -> None:
+    """-2 of two bits and -128 of eight have no counterpart; a negative gamma asks for it."""
+    torch.manual_seed(1)
+    net = build(NetworkSettings("4C3-4C3-FC10", weights=f"uniform{bits}", neuron=neuron, num_steps=3), (1, 8, 8)).eval()
+    block = list(net.blocks().values())[1]
+    with torch.no_grad():
+        block.op.parametrizations.weight[0].step.fill_(0.01)
+        block.op.parametrizations.weight.original.fill_(-9.0)
+        block.norm.weight.fill_(-1.0)
+    node = to_integer(net).nodes[1]
+    assert (node.bits, int(node.weight.max())) == (bits + 1, 2 ** (bits - 1))
+
+
 @pytest.mark.parametrize("norm", ["none", "batch"])
 def test_gradients_are_those_of_the_float_network(norm) -> None:
     """Where both fire alike, they learn alike: the surrogate sees the same membranes, up to rounding."""

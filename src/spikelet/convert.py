@@ -216,18 +216,27 @@ def _trained_layer(name: str, source: int, block: FixedPointBlock) -> Conv:
         numbers = block.numbers()
     except SpikeletError as error:
         raise ConversionError(f"layer {name}: {error}") from None
-    kind = torch.int8 if numbers.bits <= 8 else torch.int16
-    weight, stride, padding, groups = numbers.weight.to(kind), (1, 1), (0, 0), 1
+    weight, stride, padding, groups = numbers.weight.to(torch.int16), (1, 1), (0, 0), 1
     if isinstance(op, nn.Linear):
         weight = weight.reshape(-1, *block.input_shape)
     else:
         stride, padding, groups = _pair(op.stride), _pair(op.padding), op.groups
-    common = name, source, weight.contiguous().numpy(), stride, padding, groups, numbers.bits
+    codes, width = _stored(weight.contiguous().numpy(), numbers.bits)
+    common = name, source, codes, stride, padding, groups, width
     bias, threshold = (t.round().to(torch.int32).numpy() for t in (numbers.bias, numbers.threshold))
     if block.neuron is None:
         return Conv(*common, None, bias)
     reset = "subtract" if block.neuron.v_reset is None else "zero"
     return Conv(*common, LIF(bias, threshold, numbers.leak, numbers.shift, numbers.fraction_bits, reset))
+
+
+def _stored(codes: np.ndarray, bits: int) -> tuple[np.ndarray, int]:
+    """Codes in their type, and the bits of one: one more where the lowest code has lost its sign to a negative gamma,
+    or a binary one is 0, in a channel that is constant.
+    """
+    if codes.max(initial=0) >= 2 ** max(1, bits - 1) or (bits == 1 and not codes.all()):
+        bits += 1
+    return codes.astype(np.int8 if bits <= 8 else np.int16), bits
 
 
 def _integer_layer(node: Folded, peak: int, fraction_bits: int | None) -> Conv:
@@ -236,8 +245,9 @@ def _integer_layer(node: Folded, peak: int, fraction_bits: int | None) -> Conv:
             f"layer {node.name}: its weights are float; train with integer weights (model.weights=ternary or uniform8, "
             "model.first=integer, model.last=integer) or convert to a float spiking network"
         )
-    width = node.bits
+    bits = node.bits
     node, weight = _without_constants(node, peak)
+    weight, width = _stored(weight, bits)
     reach = np.abs(weight.astype(np.int64)).sum(axis=(1, 2, 3)) * peak
     common = (node.name, node.source, weight, node.stride, node.padding, node.groups, width)
     if node.first is None or node.step is None:
@@ -269,14 +279,14 @@ def _without_constants(node: Folded, peak: int) -> tuple[Folded, np.ndarray]:
 
     Such a channel (a gamma near 0, weights all 0) may have thresholds far beyond any membrane.
     """
-    weight = node.weight.to(torch.int8).numpy()
+    weight = node.weight.to(torch.int16).numpy()
     if node.first is None or node.step is None:
         return node, weight
     reach = np.abs(weight.astype(np.int64)).sum(axis=(1, 2, 3)) * peak
     first, step = node.first.numpy(), node.step.numpy()
     low, high = (np.clip(np.floor((v - first) / step) + 1, 0, node.max_count) for v in (-reach, reach))
     constant = low == high
-    weight = np.where(constant[:, None, None, None], 0, weight).astype(np.int8)
+    weight = np.where(constant[:, None, None, None], 0, weight).astype(np.int16)
     first = np.where(constant, np.where(low > 0, 1 - low, 1), first)
     step = np.where(constant, 1, step)
     return replace(node, first=torch.from_numpy(first), step=torch.from_numpy(step)), weight
