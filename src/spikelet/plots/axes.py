@@ -135,7 +135,7 @@ def log_ticks(axes: "Axes", values: Sequence[float], room: float, unit: str = ""
     free = max((high / low) ** room, 1 + 4 * room)
     axes.set_xlim(low / free, high * free)
     decades = math.log10(high / low * free**2)
-    few = (1,) if decades > 2 else (1, 3) if unit and decades > 1.2 else (1, 2, 5)
+    few = (1,) if decades > (1.2 if unit else 2) else (1, 3) if unit else (1, 2, 5)
     axes.xaxis.set_major_locator(LogLocator(subs=few))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(lambda value, _: tick_text(value, unit))

@@ -26,6 +26,7 @@ from spikelet.plots.style import (
     NEUTRAL,
     OFFSET,
     POSITIVE,
+    colours,
     count_text,
     drawing,
     percent,
@@ -197,7 +198,10 @@ def plot_memory(
         samples = [run.get("num_samples") for _, runs in groups for run in runs]
         to_axis = accuracy_axis(axes, np.concatenate(accuracy), samples)
         ends: list[tuple[float, str, str]] = []
-        for (name, _), x, y, colour in zip(groups, memory, accuracy, COLOURS * len(groups), strict=False):
+        places = [
+            x * (1 + 0.12 * memory[:i].count(x)) for i, x in enumerate(memory)
+        ]  # equal ones would hide each other
+        for (name, _), x, y, colour in zip(groups, places, accuracy, colours(len(groups)), strict=True):
             axes.vlines(x, y.min(), y.max(), color=colour, linewidth=1.0, clip_on=False)
             axes.plot([x], [y.mean()], "o", color=colour, markersize=4.5, clip_on=False, zorder=3)
             ends.append((float(y.mean()), f"{name}  {percent(y.mean())}", colour))

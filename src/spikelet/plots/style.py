@@ -1,10 +1,12 @@
 """The one quiet style of all figures, and numbers as text."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from spikelet.errors import SpikeletError
 
@@ -46,6 +48,15 @@ STYLE: Any = {
     "lines.markersize": 3.0,
     "savefig.dpi": 200,
 }
+
+
+def colours(number: int) -> Sequence[Any]:
+    """A few colours that everyone can tell apart; many from dark to light, the first darkest."""
+    if number <= len(COLOURS):
+        return COLOURS[:number]
+    from matplotlib import colormaps
+
+    return [colormaps["viridis"](place) for place in np.linspace(0, 0.82, number)]
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import numpy as np
 
 from spikelet.errors import SpikeletError
 from spikelet.plots.axes import accuracy_axis, decades_axis, from_zero, label_ends, step_axis
-from spikelet.plots.style import COLOURS, POSITIVE, drawing, percent
+from spikelet.plots.style import POSITIVE, colours, drawing, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -81,7 +81,7 @@ def firing_rates(history: Sequence[Mapping[str, float]], path: str | Path | None
         raise SpikeletError("history: expected a rate of at least one layer, got none")
     with drawing(path, max(1.9, 0.5 + 0.16 * len(curves))) as (figure, (axes,)):
         ends = []
-        for colour, (name, (epochs, rates)) in zip(_colours(len(curves)), curves.items(), strict=True):
+        for colour, (name, (epochs, rates)) in zip(colours(len(curves)), curves.items(), strict=True):
             axes.plot(epochs, rates, "o-" if len(history) < 30 else "-", color=colour, clip_on=False)
             ends.append((float(rates[-1]), f"{name}  {rates[-1]:.2g} %", colour))
         axes.set_ylim(0, 1.08 * max(rates.max() for _, rates in curves.values()) or 1)
@@ -99,15 +99,6 @@ def _curve(history: Sequence[Mapping[str, float]], name: str) -> tuple[np.ndarra
         raise SpikeletError(f"history: expected rates of 0 or more, got {rates.tolist()} for {name!r}")
     known = ~np.isnan(rates)
     return np.flatnonzero(known) + 1, 100 * rates[known]
-
-
-def _colours(number: int) -> Sequence[Any]:
-    """Few layers in colours that everyone can tell apart; many from dark to light, the first darkest."""
-    if number <= len(COLOURS):
-        return COLOURS[:number]
-    from matplotlib import colormaps
-
-    return [colormaps["viridis"](place) for place in np.linspace(0, 0.82, number)]
 
 
 def _column(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
