@@ -24,8 +24,7 @@ from torch import Tensor, nn
 
 from spikelet import doctor, runs
 from spikelet.convert import to_integer
-from spikelet.errors import SpikeletError
-from spikelet.networks import SNN
+from spikelet.networks import SNN, SpikingBlock
 
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
@@ -40,6 +39,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=0.25, help="of each turn")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     return parser.parse_args()
+
+
+def plain(network: SNN) -> bool:
+    """Whether the peers can be given the same network."""
+    settings, blocks = network.settings, [*network.layers.children()]
+    same = settings.reset == "zero" and settings.pixel_scale == 255 and not settings.pixel_offset
+    return same and settings.norm == "none" and all(isinstance(b, SpikingBlock) and not len(b.pool) for b in blocks)
 
 
 def plain_layers(network: SNN) -> list[nn.Module]:
@@ -140,8 +146,8 @@ def main() -> None:
     doctor.prepare(given.threads)
     target = runs.find(given.run)
     network = target.network()
-    if not isinstance(network, SNN) or network.settings.reset != "zero" or network.settings.pixel_scale != 255:
-        raise SystemExit(str(SpikeletError(f"run: {given.run} is no network of LIF neurons that reset to zero")))
+    if not isinstance(network, SNN) or not plain(network):
+        raise SystemExit(f"run: {given.run} is no plain network of LIF neurons that reset to zero, without batch norm")
     images, kind = find_images(given.data)
     found, missing = contenders(network, given)
     equal, table = agreement(found, images[:1000]), []

@@ -134,6 +134,26 @@ def test_resuming_with_another_quantizer_is_refused(tmp_path) -> None:
     train(tmp_path, epochs=1)
     with pytest.raises(SpikeletError, match="resume: the checkpoint has levels ternary, the network binary"):
         train(tmp_path, epochs=2, resume=True, levels="binary")
+    batches = loader(DATASETS["digits"](split="train"), 64, shuffle=True, seed=1)
+    how = {"resume": True, "run_dir": tmp_path, "trainer": {"enable_progress_bar": False}}
+    for weights, message in {
+        "float": "do not both have layers",
+        "twn": "was begun with weights 'float', .* 'twn'",
+    }.items():
+        settings = NetworkSettings("8C3-P2-32-FC10", weights=weights, first="parity", last="parity")
+        with pytest.raises(SpikeletError, match=f"resume: .*{message}"):
+            fit(build(settings, (1, 8, 8)), batches, None, TrainSettings(), **how)
+
+
+def test_a_callback_used_twice_begins_anew() -> None:
+    callback = ConstrainedBackpropagation(lr=0.02, max_period=1)
+    for _ in range(2):
+        settings = NetworkSettings("8C3-P2-32-FC10", weights="float", first="parity", last="parity")
+        network = quantize(build(settings, (1, 8, 8)), "ternary")
+        batches = loader(DATASETS["digits"](split="train"), 64, shuffle=True, seed=1)
+        options = {"enable_progress_bar": False, "callbacks": [callback], "limit_train_batches": 2}
+        fit(network, batches, None, TrainSettings(num_epochs=3), trainer=options)
+        assert callback.schedule.g == 4
 
 
 @pytest.mark.parametrize("levels", sorted(LEVELS))
@@ -182,6 +202,10 @@ def network_of(*layers: nn.Module) -> nn.Sequential:
         (lambda: constrained_layers(network_of(nn.Linear(2, 2))), "no layer has a CBP quantizer"),
         (lambda: ConstrainedBackpropagation(lr=0), "lr, max_period: expected lr > 0"),
         (lambda: build(NetworkSettings("4C3-FC10", weights="cbp_binary"), (1, 8, 8)), "'4C3-FC10' has none"),
+        (
+            lambda: build(NetworkSettings("4C3-P2-FC10", weights="twn", pool="max"), (1, 8, 8)),
+            "model.weights: twn is for",
+        ),
         (lambda: begin_all_zero(), "layer 1: weight: is all 0"),
     ],
 )

@@ -56,6 +56,10 @@ def test_a_network_in_integer_arithmetic_is_its_integer_form(fields, seed) -> No
         logits = trained(x)
     for name, counts in zip(run.layers, run.counts, strict=True):
         np.testing.assert_array_equal(spikes[name].sum(0).reshape(counts.shape).numpy(), counts, err_msg=name)
+    for t in range(1, fields["num_steps"]):  # neuron by neuron at every step
+        shorter = integer.run(x.numpy(), t, counts=True)
+        for name, counts in zip(shorter.layers, shorter.counts, strict=True):
+            np.testing.assert_array_equal(spikes[name][:t].sum(0).reshape(counts.shape).numpy(), counts, err_msg=name)
     if fields["readout"] == "spikes":
         np.testing.assert_array_equal(logits.numpy(), run.logits)
     scale = logits.abs().max() / max(1, np.abs(run.logits).max())
@@ -104,6 +108,14 @@ def test_gradients_are_those_of_the_float_network(norm) -> None:
     assert grads[0].norm() == pytest.approx(grads[1].norm().item(), rel=0.05)
 
 
+def test_a_learned_decay_learns_in_integer_arithmetic() -> None:
+    fields = {"notation": "6C3-FC10", "learn_beta": True, "learn_threshold": True, "num_steps": 4, "v_threshold": 0.1}
+    net = network(fields | {"surrogate": "sigmoid", "norm": "none"}, 3)
+    (net(images(3)) * torch.arange(10)).sum().backward()
+    for block in net.blocks().values():
+        assert block.neuron.beta.grad.abs() > 0 and block.neuron.v_threshold.grad.abs() > 0
+
+
 def test_the_formula_by_hand() -> None:
     """V = floor(V / 4) + 2^f * a + bias, a spike at the threshold, then 0: one neuron, three steps, on paper."""
     fields = {"notation": "FC1-FC1", "beta": 0.25, "v_threshold": 0.5, "reset": "zero", "norm": "none", "num_steps": 3}
@@ -146,5 +158,12 @@ def test_integer_arithmetic_is_refused_where_it_means_nothing() -> None:
         build(NetworkSettings("4C3-FC10", neuron="lif", arithmetic="integer"), (1, 8, 8))(torch.zeros(3, 2, 1, 8, 8))
     with pytest.raises(SpikeletError, match=r"model\.pixel_offset: expected none, one or 1"):
         build(NetworkSettings("4C3-FC10", neuron="lif", pixel_offset=[1, 2]), (1, 8, 8))
+    with pytest.raises(SpikeletError, match=r"model\.pixel_offset: expected pixels, 0 to 255"):
+        build(NetworkSettings("4C3-FC10", neuron="lif", pixel_offset=[-1]), (1, 8, 8))
+    with pytest.raises(SpikeletError, match="in integer arithmetic expected at most 127"):
+        build(NetworkSettings("4C3-FC10", neuron="lif", arithmetic="integer", num_steps=128), (1, 8, 8))
+    for notation in ("4C3-SMP2-FC10", "4C3-MP2-FC10", "4C3-[4C3p1]-FC10"):
+        with pytest.raises(ConversionError, match="no integer form"):
+            build(NetworkSettings(notation, neuron="lif", arithmetic="integer"), (1, 8, 8))
     with pytest.raises(ConversionError, match="fraction_bits: networks of LIF"):
         to_integer(build(NetworkSettings("4C3-FC10", neuron="lif"), (1, 8, 8)), fraction_bits=3)

@@ -33,7 +33,8 @@ class Builder:
         self.nodes: list = []
         self.shapes: list[tuple[int, int, int]] = []
         self.leaky = self.pick(True, False) if leaky is None else leaky
-        self.offset = self.pick((), tuple(int(o) for o in self.rng.integers(-255, 256, self.input_shape[0])))
+        offset = tuple(int(o) for o in self.rng.integers(0, 256, self.input_shape[0]))
+        self.offset = self.pick((), offset) if self.leaky else ()
 
     def pick(self, *values):
         return values[int(self.rng.integers(len(values)))]
@@ -320,6 +321,23 @@ def test_wrong_input_is_one_clear_error():
     for key, value in {"num_steps": 0, "backend": "float", "num_threads": 0}.items():
         with pytest.raises(SpikeletError, match=key):
             network.run(**{"images": good, "num_steps": 4} | {key: value})
+
+
+def test_what_has_no_room_is_refused():
+    neuron = LIF(np.full(2, -(10**5), np.int32), np.ones(2, np.int32), 1, 0, 0, "zero")
+    readout = Conv("out", 0, np.ones((2, 2, 4, 4), np.int8), (1, 1), (0, 0), 1, 2, None)
+    network = IntegerNetwork([conv(neuron=neuron), readout], (1, 6, 6))
+    images = np.zeros((1, 1, 6, 6), np.uint8)
+    assert network.run(images, 1024).logits.shape == (1024, 1, 2)
+    with pytest.raises(SpikeletError, match="without a leak take at most 1024"):
+        network.run(images, 1025)
+    with pytest.raises(SpikeletError, match="counted over at most 127 steps, got 128"):
+        network.run(images, 128, counts=True)
+    for offset in ((-1,), (256,), (1, 2)):
+        with pytest.raises(ConversionError, match="pixel_offset: expected nothing, or 1 numbers of 0 to 255"):
+            IntegerNetwork([conv(neuron=neuron), readout], (1, 6, 6), pixel_offset=offset)
+    with pytest.raises(ConversionError, match="only networks of LIF neurons"):
+        IntegerNetwork([conv(), READOUT], (1, 6, 6), pixel_offset=(3,))
 
 
 def test_an_empty_batch_and_unaligned_images_run():

@@ -6,8 +6,10 @@ from torch import nn
 
 from spikelet import SpikeletError
 from spikelet.quantizers import (
+    CBP,
     LSQ,
     QUANTIZERS,
+    TWN,
     Levels,
     Ternary,
     WeightQuantizer,
@@ -70,8 +72,9 @@ def test_the_gradient_of_a_learned_step(bits: int) -> None:
 def test_learned_steps_refuse() -> None:
     with pytest.raises(SpikeletError, match="bits: expected 2 to 8, got 1"):
         LSQ(1)
-    with pytest.raises(SpikeletError, match="weight: is all 0"):
-        LSQ().begin(torch.zeros(3))
+    for quantizer in (LSQ(), TWN(), CBP()):
+        with pytest.raises(SpikeletError, match="weight: is all 0"):
+            quantizer.begin(torch.zeros(3))
 
 
 def test_parametrization_is_found_again() -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from spikelet.errors import ConversionError, SpikeletError
 from spikelet.integer import LIF, Add, Conv, IntegerNetwork, MaxPool, Neuron, Record, SumPool
 from spikelet.integer.check import INT32_MAX, PIXEL_MAX, peaks
+from spikelet.integer.network import MOST_COUNTED
 from spikelet.networks import SNN, Block, FixedPointBlock, Network, Residual, SpikePool, answers, build, record_spikes
 from spikelet.quantizers import Levels, latent_weight, weight_quantizer
 from spikelet.spiking import FloatNode, Folded, SpikingNetwork, sum_pool
@@ -209,21 +210,20 @@ def in_integer_arithmetic(network: SNN) -> SNN:
 def _trained_layer(name: str, source: int, block: FixedPointBlock) -> Conv:
     op = block.op
     _check_op(name, op)
-    if not all(bool(torch.isfinite(v).all()) for v in block.state_dict().values()):
-        raise ConversionError(f"layer {name}: a weight is not finite; the training diverged")
     try:
-        block.check()
         numbers = block.numbers()
     except SpikeletError as error:
         raise ConversionError(f"layer {name}: {error}") from None
+    if not all(bool(torch.isfinite(t).all()) for t in (numbers.weight, numbers.bias, numbers.threshold)):
+        raise ConversionError(f"layer {name}: a weight is not finite; the training diverged")
     weight, stride, padding, groups = numbers.weight.to(torch.int16), (1, 1), (0, 0), 1
     if isinstance(op, nn.Linear):
         weight = weight.reshape(-1, *block.input_shape)
     else:
         stride, padding, groups = _pair(op.stride), _pair(op.padding), op.groups
-    codes, width = _stored(weight.contiguous().numpy(), numbers.bits)
+    codes, width = _stored(weight.contiguous().numpy(force=True), numbers.bits)
     common = name, source, codes, stride, padding, groups, width
-    bias, threshold = (t.round().to(torch.int32).numpy() for t in (numbers.bias, numbers.threshold))
+    bias, threshold = (t.round().to(torch.int32).numpy(force=True) for t in (numbers.bias, numbers.threshold))
     if block.neuron is None:
         return Conv(*common, None, bias)
     reset = "subtract" if block.neuron.v_reset is None else "zero"
@@ -415,18 +415,18 @@ def check_trained(
     """Compare a network trained through time with its integer form over a data set of images.
 
     Returns fractions, 0 to 1: ``answers`` (equal classes), ``accuracy_trained`` and ``accuracy_integer``, ``neurons``
-    (that fired equally often) and ``per_layer`` (the same, layer by layer).
+    (that fired equally often) and ``per_layer`` (the same, layer by layer). Of more than 127 steps, the first 127.
     """
     same: dict[str, np.ndarray] = {}
-    right, num_steps = np.zeros(4, np.int64), network.settings.num_steps
+    right, num_steps = np.zeros(4, np.int64), min(network.settings.num_steps, MOST_COUNTED)
     for images, labels in loader:
         with record_spikes(network, lambda spikes: spikes.sum(0).to(torch.int16)) as fired:
-            told = answers(network, images).sum(0).argmax(1)
+            told = network.run(images, num_steps).logits.sum(0).argmax(1)
         run = converted.run(images.numpy(), num_steps, counts=True, num_threads=num_threads)
         for name, counts in zip(run.layers, run.counts or [], strict=True):
             equal = torch.from_numpy(counts).reshape(-1) == fired[name].reshape(-1)
             same[name] = same.get(name, np.zeros(2, np.int64)) + np.array([int(equal.sum()), equal.numel()])
-        answer = torch.from_numpy(run.logits.sum(0)).argmax(1)
+        answer, told = torch.from_numpy(run.logits.sum(0)).argmax(1), torch.from_numpy(told)
         pairs = (answer, told), (told, labels), (answer, labels)
         right += np.array([*(int((a == b).sum()) for a, b in pairs), len(labels)])
     if not right[3]:

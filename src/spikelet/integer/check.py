@@ -226,12 +226,17 @@ def _check_channels(name: str, what: str, array: np.ndarray, channels: int) -> N
         raise ConversionError(f"layer {name}: {what} must be int32 [{channels}], got {_kind(array)}")
 
 
-def check_offset(offset: Sequence[int], input_shape: Shape) -> tuple[int, ...]:
-    """``offset`` as integers; ConversionError where it is not one per channel, or beyond the pixels."""
+def check_offset(offset: Sequence[int], input_shape: Shape, leaky: bool) -> tuple[int, ...]:
+    """``offset`` as integers; ConversionError where it is not one per channel, or no pixel, or not for such neurons.
+
+    No pixel minus one exceeds PIXEL_MAX in magnitude, which is what all bounds are worked out for.
+    """
     offset = tuple(int(o) for o in offset)
-    if len(offset) not in (0, input_shape[0]) or any(abs(o) > PIXEL_MAX for o in offset):
-        expected = f"nothing, or {input_shape[0]} numbers of -{PIXEL_MAX} to {PIXEL_MAX}"
+    if len(offset) not in (0, input_shape[0]) or not all(0 <= o <= PIXEL_MAX for o in offset):
+        expected = f"nothing, or {input_shape[0]} numbers of 0 to {PIXEL_MAX}"
         raise ConversionError(f"pixel_offset: expected {expected}, got {offset}")
+    if any(offset) and not leaky:
+        raise ConversionError(f"pixel_offset: only networks of LIF neurons have one, got {offset}")
     return offset
 
 

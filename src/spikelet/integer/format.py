@@ -39,6 +39,8 @@ def pack(weight: np.ndarray, bits: int) -> np.ndarray:
     >>> pack(np.array([1, -1, 0, 1, -1], np.int8), 2).tolist(), pack(np.array([1, -1, 1], np.int8), 1).tolist()
     ([77, 3], [5])
     """
+    if bits in (8, 16):
+        return np.ascontiguousarray(weight.ravel(), f"<i{bits // 8}").view(np.uint8).copy()
     codes = weight.ravel() if bits > 1 else weight.ravel() > 0
     planes = (codes.astype(np.uint16)[:, None] >> np.arange(bits, dtype=np.uint16)) & 1
     return np.packbits(planes.astype(np.uint8), bitorder="little")
@@ -50,6 +52,8 @@ def unpack(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
     >>> unpack(np.array([77, 3], np.uint8), 2, 5).tolist()
     [1, -1, 0, 1, -1]
     """
+    if bits in (8, 16):
+        return packed.view(f"<i{bits // 8}")[:count].astype(np.int8 if bits == 8 else np.int16)
     planes = np.unpackbits(packed, count=count * bits, bitorder="little").reshape(count, bits)
     codes = (planes.astype(np.uint16) << np.arange(bits, dtype=np.uint16)).sum(axis=1, dtype=np.uint16).astype(np.int32)
     sign = 1 << (bits - 1)

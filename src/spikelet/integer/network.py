@@ -46,7 +46,8 @@ class LIF:
         a spike where V >= threshold; there V = 0 (reset "zero") or V = V - threshold ("subtract")
 
     bias, threshold  int32 [C_out], threshold >= 1
-    leak, shift      the decay per step as a dyadic fraction, 0 <= leak <= 2^shift, shift 0 to 15
+    leak, shift      the decay per step as a dyadic fraction, 0 <= leak <= 2^shift, shift 0 to 15; where it is 1,
+                     membranes have room for 1024 steps
     fraction_bits    binary places of V, bias and threshold, 0 to 30
     reset            "zero" or "subtract"
     """
@@ -154,7 +155,7 @@ class IntegerNetwork:
                   whose output is C x 1 x 1
     input_shape   (C, H, W)
     metadata      anything that JSON can hold; saved with the network
-    pixel_offset  what is subtracted from the pixels first: nothing, or -255 to 255 per channel
+    pixel_offset  of LIF networks, what is subtracted from the pixels first: nothing, or 0 to 255 per channel
 
     Raises ConversionError, naming the node and why, for anything that does not fit together or could overflow int32.
 
@@ -177,7 +178,7 @@ class IntegerNetwork:
 
         self.nodes = tuple(self.nodes)
         self.input_shape = tuple(int(size) for size in self.input_shape)  # type: ignore[assignment]
-        self.pixel_offset = check_offset(self.pixel_offset, self.input_shape)
+        self.pixel_offset = check_offset(self.pixel_offset, self.input_shape, self.leaky)
         self.shapes: tuple[tuple[int, int, int], ...] = check(self.nodes, self.input_shape)
         self._engine: Engine | None = None
         self._lock = threading.Lock()
@@ -218,19 +219,29 @@ class IntegerNetwork:
         num_threads  None: all that this process may use
         """
         images = self._images(images)
-        if counts and self.leaky and num_steps > MOST_COUNTED:
-            raise SpikeletError(f"counts: LIF neurons are counted over at most {MOST_COUNTED} steps, got {num_steps}")
+
         if isinstance(num_steps, bool) or int(num_steps) != num_steps or num_steps < 1:
             raise SpikeletError(f"num_steps: expected a whole number of at least 1, got {num_steps!r}")
         if backend not in BACKENDS:
             raise SpikeletError(f"backend: expected one of {', '.join(BACKENDS)}, got {backend!r}")
         if num_threads is not None and (int(num_threads) != num_threads or num_threads < 1):
             raise SpikeletError(f"num_threads: expected None or a whole number of at least 1, got {num_threads!r}")
+        self._check_steps(int(num_steps), counts)
         if backend == "reference":
             from spikelet.integer import reference
 
             return reference.run(self, images, int(num_steps), record, counts)
         return self._compiled().run(images, int(num_steps), record, counts, backend, num_threads)
+
+    def _check_steps(self, num_steps: int, counts: bool) -> None:
+        """Raise SpikeletError for more steps than the counts, or membranes without a leak, have room for."""
+        from spikelet.integer.check import MOST_STEPS
+
+        if counts and self.leaky and num_steps > MOST_COUNTED:
+            raise SpikeletError(f"counts: LIF neurons are counted over at most {MOST_COUNTED} steps, got {num_steps}")
+        neurons = [node.neuron for node in self.nodes if isinstance(node, Conv)]
+        if num_steps > MOST_STEPS and any(isinstance(n, LIF) and n.leak == 1 << n.shift for n in neurons):
+            raise SpikeletError(f"num_steps: LIF neurons without a leak take at most {MOST_STEPS}, got {num_steps}")
 
     def predict(self, images: np.ndarray, num_steps: int, num_threads: int | None = None) -> np.ndarray:
         """The class of each image after ``num_steps`` steps: argmax of the summed logits, int64 [N]."""

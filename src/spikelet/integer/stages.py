@@ -258,7 +258,7 @@ class LeakyImageStage(Stage):
     def _arguments(self, work: Work) -> tuple:
         space = (
             *image_space(work, self.index, self.windows, self.rows),
-            work.zeros("currents", self.neuron.size, np.int32)[: self.neuron.size],
+            work.zeros((self.index, "currents"), self.neuron.size, np.int32)[: self.neuron.size],
             work.buffer("membranes", self.neuron.size, np.int32)[: self.neuron.size],
         )
         return _tables(self.windows), self.neuron.arguments, space, work.spikes(self)

@@ -34,7 +34,7 @@ class Numbers(NamedTuple):
     weight           codes, of ``bits`` bits, shaped as ``op.weight``
     bias, threshold  [C_out], in units of 2^-fraction_bits accumulators
     unit             [C_out]: the membrane that one of those units stands for
-    leak, shift      the decay: leak / 2^shift
+    leak, shift      the decay: leak / 2^shift, which is ``decay`` []
     """
 
     weight: Tensor
@@ -42,13 +42,14 @@ class Numbers(NamedTuple):
     bias: Tensor
     threshold: Tensor
     unit: Tensor
+    decay: Tensor
     leak: int
     shift: int
     fraction_bits: int
 
 
 class FixedPointBlock(SpikingBlock):
-    """A ``SpikingBlock`` in fixed point; a batch norm keeps its running statistics. Exact on a CPU.
+    """A ``SpikingBlock`` in fixed point; a batch norm keeps the running statistics that it has. Exact on a CPU.
 
     Float weights, those of the first and the last layer say, become codes of up to 16 bits, with a scale for each
     output channel (one for all on a readout of currents). Where a layer ``sees_pixels``, ``input_unit`` is the value of
@@ -68,10 +69,9 @@ class FixedPointBlock(SpikingBlock):
         self.peak = PIXEL_MAX if sees_pixels else round(1 / unit)
 
     def forward(self, x: Tensor, num_steps: int | None = None) -> Tensor:
-        """As ``SpikingBlock.forward``. Raises SpikeletError for what has no integer form."""
-        self.check()
+        """As ``SpikingBlock.forward``."""
         numbers = self.numbers()
-        with torch.autocast(x.device.type, enabled=False):
+        with torch.autocast(x.device.type, enabled=False), torch.backends.cudnn.flags(allow_tf32=False):
             x = x.float() if self.input_unit == 1 else _round(x.float() / self.input_unit)
             if num_steps is None:
                 charge = self._charge(x.flatten(0, 1), numbers).unflatten(0, x.shape[:2])
@@ -84,11 +84,11 @@ class FixedPointBlock(SpikingBlock):
         """Raise SpikeletError where the layer has no integer form."""
         neuron = self.neuron
         if len(self.pool) > 0:
-            raise SpikeletError("model.arithmetic: pooled currents have no integer form; use Pk with model.pool=conv")
+            raise SpikeletError("pooled currents have no integer form; use Pk with model.pool=conv")
         if isinstance(neuron, LIF) and neuron.v_reset in (None, 0.0) and not neuron.delay_reset:
             return
         if neuron is not None:
-            raise SpikeletError(f"model.arithmetic: integer takes a LIF with reset subtract or zero, got {neuron}")
+            raise SpikeletError(f"integer arithmetic takes a LIF with reset subtract or zero, got {neuron}")
 
     def _charge(self, x: Tensor, numbers: Numbers) -> Tensor:
         if isinstance(self.op, nn.Linear):
@@ -97,7 +97,8 @@ class FixedPointBlock(SpikingBlock):
 
     def numbers(self) -> Numbers:
         """The layer in whole numbers, as it is now."""
-        leak, shift = dyadic(float(self.neuron.decay())) if isinstance(self.neuron, LIF) else (0, 0)
+        beta = torch.as_tensor(self.neuron.decay() if isinstance(self.neuron, LIF) else 0.0).double()
+        leak, shift = dyadic(float(beta.detach()))
         room = float(INT32_MAX / lif_growth(leak, shift))
         gain, summand = self._gain()
         codes, scale, bits = self._codes(min(EXACT, room / 2))
@@ -105,6 +106,7 @@ class FixedPointBlock(SpikingBlock):
         threshold = torch.as_tensor(self.neuron.threshold() if isinstance(self.neuron, LIF) else 0.0)
         accumulator = scale * gain.abs() * self.input_unit
         finest = (summand.abs() + threshold).clamp_min(SMALLEST) / (room / 4)
+        finest = finest if self.neuron is not None else finest.amax().expand_as(finest)  # one unit for all logits
         if bits > 1:  # where bias and threshold leave less room, coarser codes
             codes = _round(codes * _column((accumulator / finest).clamp_max(1), codes).to(codes.dtype))
         accumulator = torch.maximum(accumulator, finest)
@@ -112,7 +114,8 @@ class FixedPointBlock(SpikingBlock):
         unit = accumulator / 2.0**places
         weight = codes * _column(torch.where(gain < 0, -1, 1).to(codes.dtype), codes)
         whole = _round((threshold / unit).clamp(1, INT32_MAX))
-        return Numbers(weight, bits, _round(summand / unit), whole, unit, leak, shift, places)
+        decay = leak / 2.0**shift + (beta - beta.detach())
+        return Numbers(weight, bits, _round(summand / unit), whole, unit, decay, leak, shift, places)
 
     def _gain(self) -> tuple[Tensor, Tensor]:
         """What batch norm and bias do to a channel's sum: factor and summand, [C_out]."""
@@ -157,7 +160,7 @@ class FixedPointBlock(SpikingBlock):
             neuron = IntegerLIF(bias, bias, leak, shift, places, "zero")
             if bias.max() < INT32_MAX and reach.max() < EXACT and lif_potential(reach, neuron) < INT32_MAX:
                 return places
-        raise SpikeletError("model.arithmetic: sums may reach 2^24, or membranes 2^31, in whole numbers")
+        raise SpikeletError("in integer arithmetic its sums may reach 2^24, or its membranes 2^31")
 
 
 def _logits(charge: Tensor, numbers: Numbers) -> Tensor:
@@ -170,9 +173,9 @@ def _fire(charge: Tensor, numbers: Numbers, neuron: Neuron) -> Tensor:
     """Spikes [T, N, ...] of accumulators ``charge`` [T, N, ...]; the surrogate sees what the membranes stand for."""
     assert isinstance(neuron, LIF)
     bias, threshold, unit = (_behind(t, charge) for t in (numbers.bias, numbers.threshold, numbers.unit))
-    v, decay, spikes = torch.zeros_like(charge[0], dtype=torch.float64), numbers.leak / 2.0**numbers.shift, []
+    v, spikes = torch.zeros_like(charge[0], dtype=torch.float64), []
     for x in charge:
-        v = _floor(v * decay) + (x.double() * 2.0**numbers.fraction_bits + bias)
+        v = _floor(v * numbers.decay) + (x.double() * 2.0**numbers.fraction_bits + bias)
         s = neuron.surrogate((v - threshold) * unit)
         r = s.detach() if neuron.detach_reset else s
         v = v - r * (threshold if neuron.v_reset is None else v)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from spikelet.errors import SpikeletError
+from spikelet.errors import ConversionError, SpikeletError
 from spikelet.networks.fixed_point import FixedPointBlock
 from spikelet.networks.layers import Block, Op, Residual, Shape, SpikePool, SpikingBlock, batch_norm
 from spikelet.networks.network import Network
@@ -17,10 +17,8 @@ from spikelet.networks.published import PUBLISHED, expanded
 from spikelet.networks.settings import NetworkSettings
 from spikelet.networks.snn import SNN
 from spikelet.neurons import LIF, Neuron, TraceLIF
-from spikelet.quantizers import QUANTIZERS, Levels, Uniform, WeightQuantizer, quantize_weight
+from spikelet.quantizers import QUANTIZERS, Levels, Uniform, WeightQuantizer, quantize_weight, weight_quantizer
 from spikelet.surrogate import SURROGATES
-
-_WEIGHTED = re.compile(r"\d|FC|P\d")  # how the tokens of layers begin that have weights, or may have
 
 
 @dataclass
@@ -57,20 +55,39 @@ def build(settings: NetworkSettings | str, input_shape: Shape) -> Network | SNN:
             f"model.notation: {settings.notation!r} must end in a linear layer, such as FC10, or be one of "
             f"{', '.join(PUBLISHED)}"
         )
-    if settings.weights.startswith("cbp_") and sum(bool(_WEIGHTED.match(token)) for token in tokens) < 3:
-        raise SpikeletError(
-            f"model.weights: {settings.weights} is for the layers between the first and the last one, of which "
-            f"{settings.notation!r} has none"
-        )
+
     layers, end = _sequence(iter(tokens[:-1]), settings, cursor)
     if end:
         raise SpikeletError(f"model.notation: a {end!r} in {settings.notation!r} stands in no residual block")
     _name(layers, tokens[-1], _weighted(tokens[-1], settings, cursor, last=True))
     kind = Network if settings.neuron is None else SNN
     network = kind(layers, settings, tuple(input_shape))  # type: ignore[arg-type]
+    _check_quantized(network)
     if isinstance(network, SNN) and all(block.neuron is None for block in network.blocks().values()):
         raise SpikeletError(f"model.readout: current leaves {settings.notation!r} without a neuron; expected spikes")
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _check_quantized(network: Network | SNN) -> None:
+    """Raise SpikeletError where the weights that were asked for are nowhere, or arithmetic has no integer form."""
+    settings, blocks = network.settings, network.blocks()
+    hidden = [*blocks.values()][1:-1]
+    asked = settings.weights not in ("float", NetworkSettings().weights)
+    if asked and not any(weight_quantizer(block.op) for block in hidden):
+        raise SpikeletError(
+            f"model.weights: {settings.weights} is for the layers between the first and the last one, of which "
+            f"{settings.notation!r} has none"
+        )
+    if settings.arithmetic == "float":
+        return
+    for name, layer in network.layers.named_children():
+        try:
+            if isinstance(layer, FixedPointBlock):
+                layer.check()
+            elif not (isinstance(layer, SpikePool) and isinstance(layer.pool, nn.AvgPool2d)):
+                raise SpikeletError("a maximum of spikes has no integer form; expected an average, SAPk")
+        except SpikeletError as error:
+            raise ConversionError(f"layer {name}: {error}") from None
 
 
 def _sequence(tokens: Iterator[str], settings: NetworkSettings, cursor: _Cursor) -> tuple[nn.Sequential, str]:
@@ -97,7 +114,9 @@ def _residual(tokens: Iterator[str], settings: NetworkSettings, cursor: _Cursor)
     if cursor.first:
         raise SpikeletError("model.notation: a residual block cannot be the first layer: pixels are not spikes")
     if settings.arithmetic == "integer":
-        raise SpikeletError("model.arithmetic: residual blocks have no integer form yet; expected float")
+        raise ConversionError(
+            "layer residual: residual blocks have no integer form yet; expected model.arithmetic=float"
+        )
     beside, shortcut = replace(cursor), None
     body, end = _sequence(tokens, settings, cursor)
     if end == "|":

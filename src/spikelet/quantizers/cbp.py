@@ -109,7 +109,7 @@ def quantize(network: nn.Module, levels: str = "ternary", layers: Collection[str
     (2, True)
     """
     weighted = {name: module for name, module in network.named_modules() if isinstance(module, WEIGHTED)}
-    chosen = [*weighted][1:-1] if layers is None else [*layers]
+    chosen = [*weighted][1:-1] if layers is None else [layers] if isinstance(layers, str) else [*layers]
     if unknown := [name for name in chosen if name not in weighted]:
         raise SpikeletError(
             f"layers: no weighted layer {unknown[0]!r}; the network's are {', '.join(weighted) or 'none'}"
@@ -119,8 +119,12 @@ def quantize(network: nn.Module, levels: str = "ternary", layers: Collection[str
             f"network: of its {len(weighted)} weighted layers none is left to quantize; name them in layers"
         )
     for name in chosen:
-        op, quantizer = weighted[name], CBP(levels)
-        if weight_quantizer(op) is not None:
+        if weight_quantizer(weighted[name]) is not None:
             raise SpikeletError(f"layers: {name} has a quantizer already")
-        quantize_weight(op, quantizer)
+        if not weighted[name].weight.any():
+            raise SpikeletError(
+                f"layers: the weight of {name} is all 0; the mean of |weight| is the scale of its levels"
+            )
+    for name in chosen:
+        quantize_weight(weighted[name], CBP(levels))
     return network

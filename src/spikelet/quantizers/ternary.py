@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from spikelet.errors import SpikeletError
 from spikelet.quantizers.base import WeightQuantizer
 
 
@@ -41,7 +42,11 @@ class TWN(Ternary):
     ([-1, -1, 0, 0, 0, 1, 1], 0.6)
     """
 
+    def begin(self, weight: Tensor) -> None:
+        if not weight.any():
+            raise SpikeletError("weight: is all 0; the mean of its larger |weight| is the scale of its levels")
+
     def scale(self, weight: Tensor) -> Tensor:
         magnitude = weight.abs()
         large = magnitude > self.ratio * magnitude.mean()
-        return (magnitude * large).sum() / large.sum().clamp_min(1)
+        return ((magnitude * large).sum() / large.sum().clamp_min(1)).clamp_min(1e-12)

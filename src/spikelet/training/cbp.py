@@ -69,14 +69,15 @@ class ConstrainedBackpropagation(Callback):
 
     The loss becomes loss + sum of multiplier * constraint; the weights descend it, the multipliers ascend it with Adam
     of rate ``lr``, at most once per epoch, as the constraint's windows narrow. Gradients are clipped to [-1, 1] one by
-    one, and so are the weights. Works with any optimizer; its state is in the checkpoint, so that resuming is exact.
+    one, and so are the weights. Works with any optimizer; its state is in the checkpoint, so that resuming is exact. It
+    keeps three numbers per weight: the multiplier and Adam's two moments of it.
     Source: Kim & Jeong, CBP, NeurIPS 2021; Yoo & Jeong, CBP-QSNN, IEEE JETCAS 2023.
     """
 
     def __init__(self, lr: float = 5e-4, max_period: int = 20) -> None:
         if not lr > 0 or max_period < 1:
             raise SpikeletError(f"lr, max_period: expected lr > 0 and max_period >= 1, got {lr} and {max_period}")
-        self.lr, self.schedule = lr, Schedule(max_period)
+        self.lr, self.max_period, self.schedule = lr, max_period, Schedule(max_period)
         self.multipliers: dict[str, Tensor] = {}
         self._lagrangian = self._penalty = 0.0
         self._saved: dict[str, Any] | None = None
@@ -86,13 +87,14 @@ class ConstrainedBackpropagation(Callback):
         return "ConstrainedBackpropagation"
 
     def on_fit_start(self, trainer, pl_module) -> None:
-        self.layers = constrained_layers(pl_module.network)
+        self.layers, self.schedule = constrained_layers(pl_module.network), Schedule(self.max_period)
         self.multipliers = {name: torch.zeros_like(layer.latent) for name, layer in self.layers.items()}
         self._ascent = torch.optim.Adam(self.multipliers.values(), lr=self.lr, maximize=True, foreach=False)
         if self._saved is None:
             self._dual_step()
         else:
             self._restore(self._saved)
+            self._saved = None
 
     def on_train_epoch_start(self, trainer, pl_module) -> None:
         self._lagrangian = 0.0
@@ -109,7 +111,8 @@ class ConstrainedBackpropagation(Callback):
             layer.latent.clamp_(-1, 1)
 
     def on_train_epoch_end(self, trainer, pl_module) -> None:
-        lagrangian = float(trainer.strategy.reduce(torch.tensor(self._lagrangian), reduce_op="mean"))
+        here = torch.tensor(self._lagrangian, dtype=torch.float64, device=pl_module.device)
+        lagrangian = float(trainer.strategy.reduce(here, reduce_op="mean"))
         told = {"constraint_failure": self.failure(), "window": self.schedule.g}
         if self.schedule.after_epoch(lagrangian):
             if self.schedule.g == DROP_AT:
@@ -175,15 +178,23 @@ def _pull(layer: ConstrainedLayer, multiplier: Tensor, g: float) -> float:
     alike = weight.stride() == grad.stride() == multiplier.stride()
     if dense and alike and weight.device.type == "cpu" and weight.dtype == grad.dtype == torch.float32:
         return add_penalty(weight, multiplier, grad, layer.quantizer.values(weight), g)
-    cs, slope = constraint(weight, layer.quantizer.values(weight), g)
-    grad.add_(slope.mul_(multiplier))
-    return float(cs.mul_(multiplier).sum())
+    if not (dense and alike):  # some order of memory that is no single stretch
+        cs, slope = constraint(weight, layer.quantizer.values(weight), g)
+        grad.add_(slope.mul_(multiplier))
+        return float(cs.mul_(multiplier).sum())
+    total, levels = 0.0, layer.quantizer.values(weight)
+    for w, m, d in zip(*(flat(t).split(PART) for t in (weight, multiplier, grad)), strict=True):
+        cs, slope = constraint(w, levels, g)
+        d.add_(slope.mul_(m))
+        total += float(cs.mul_(m).sum())
+    return total
 
 
 def _drop_rate(trainer) -> None:
     """A tenth of the learning rate, for the rest of the run, whatever the schedule makes of it."""
     for scheduler in trainer.lr_scheduler_configs:
-        scheduler.scheduler.base_lrs = [0.1 * lr for lr in scheduler.scheduler.base_lrs]
+        if hasattr(scheduler.scheduler, "base_lrs"):
+            scheduler.scheduler.base_lrs = [0.1 * lr for lr in scheduler.scheduler.base_lrs]
     for optimizer in trainer.optimizers:
         for group in optimizer.param_groups:
             group["lr"] *= 0.1

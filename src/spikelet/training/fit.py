@@ -63,7 +63,7 @@ def fit(
     callbacks = [*before, *_constraints(network, settings, before), *options["callbacks"], ctrl_c]
     options.update(given, callbacks=callbacks)
     runner = lightning.Trainer(**options)
-    checkpoint = _checkpoint(run_dir, resume)
+    checkpoint = _checkpoint(run_dir, resume, network)
     steps = _steps_per_epoch(train_loader, runner)
     module = Classifier(network, settings, augment, seed, steps, teacher)
     torch.manual_seed(seed)
@@ -87,16 +87,26 @@ def quiet_lightning() -> Any:
     return lightning
 
 
-def _checkpoint(run_dir: Path | None, resume: bool) -> Path | None:
+def _checkpoint(run_dir: Path | None, resume: bool, network: Network | SNN) -> Path | None:
+    """The checkpoint to go on from, if there is one: of the same layers, with the same quantizers."""
     path = run_dir / "checkpoints" / "last.ckpt" if run_dir and resume else None
     if path is None or not path.exists():
         return None
     try:
-        torch.load(path, map_location="cpu", weights_only=True)["loops"]
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        saved["loops"]
+        before, keys = saved["hyper_parameters"]["network"], {*saved["state_dict"]}
     except Exception as error:
         raise FormatError(
             f"resume: {path} is no checkpoint ({type(error).__name__}); remove it to start anew"
         ) from error
+    for name in ("notation", "weights", "first", "last", "neuron", "arithmetic"):
+        now = getattr(network.settings, name)
+        if before.get(name, now) != now:
+            raise SpikeletError(f"resume: {path} was begun with {name} {before[name]!r}, the network has {now!r}")
+    if other := keys ^ {f"network.{key}" for key in network.state_dict()}:
+        name = min(other).removeprefix("network.")
+        raise SpikeletError(f"resume: {path} and the network do not both have {name}; expected the same quantizers")
     return path
 
 
