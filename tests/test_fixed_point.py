@@ -167,3 +167,13 @@ def test_integer_arithmetic_is_refused_where_it_means_nothing() -> None:
             build(NetworkSettings(notation, neuron="lif", arithmetic="integer"), (1, 8, 8))
     with pytest.raises(ConversionError, match="fraction_bits: networks of LIF"):
         to_integer(build(NetworkSettings("4C3-FC10", neuron="lif"), (1, 8, 8)), fraction_bits=3)
+
+
+def test_layers_that_quantize_was_put_on_are_converted() -> None:
+    from spikelet.quantizers import quantize
+
+    fields = {"notation": "4C3-P2-FC10", "weights": "float", "first": "parity", "last": "parity", "num_steps": 3}
+    plain = quantize(network(fields, 1, arithmetic="float"), "binary")
+    integer, x = to_integer(plain), images(1)
+    assert integer.nodes[1].bits == 1 and min(node.bits for node in integer.nodes[::2]) > 8
+    np.testing.assert_array_equal(in_integer_arithmetic(plain)(x).detach().numpy(), integer.run(x.numpy(), 3).logits)

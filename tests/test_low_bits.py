@@ -119,7 +119,8 @@ def test_stored_weights_take_their_bits_and_no_more(at_work: Path) -> None:
     [
         (["quantizer=quaternary"], "model.weights: expected one of ternary, twn, cbp_binary"),
         (["quantizer=cbp_binary", "model.notation=8C3-FC10"], "is for the layers between the first and the last"),
-        (["lens=wide"], "lens: expected half the width of the surrogate, a number, got 'wide'"),
+        (["lens=wide"], "lens: expected half the surrogate's width, above 0, got 'wide'"),
+        (["lens=-1"], "lens: expected half the surrogate's width, above 0, got '-1'"),
         (["T=0"], "model.num_steps: expected at least 1"),
         (["model.arithmetic=fixed"], "model.arithmetic: expected one of float, integer"),
     ],

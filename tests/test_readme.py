@@ -86,8 +86,9 @@ def test_the_first_example_trains_and_runs_in_integers(namespace, elsewhere: Pat
 @pytest.mark.parametrize("number", range(1, len(PYTHON)))
 def test_the_other_examples_say_what_they_promise(number: int, namespace, elsewhere: Path, capsys) -> None:
     run_block(README, *PYTHON[number], namespace)
+    promised = re.findall(r"print\(.*\)  # (.*)", PYTHON[number][1])
     printed = capsys.readouterr().out.splitlines()
-    assert printed == re.findall(r"print\(.*\)  # (.*)", PYTHON[number][1])
+    assert promised and [line for line in printed if line in promised] == promised  # training prints as well
 
 
 def test_every_line_on_embedded_data(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -239,11 +239,8 @@ def _show(console: Console, report: dict[str, Any], folder: Path | None) -> None
     from spikelet.report import summary_table, write_figures
     from spikelet.runs import shown
 
-    model = report.get("config", {}).get("model", {})
-    integer = model.get("weights") != "float" and model.get("first") == model.get("last") == "integer"
     console.print()
-    trained = model.get("neuron") is not None
-    console.print(summary_table(report, *("SNN", "dense ANN") if trained else ("integer SNN" if integer else "SNN",)))
+    console.print(summary_table(report, *_columns(report)))
     if "agreement" in report:
         _show_agreement(console, report["agreement"])
     if folder is not None:
@@ -251,6 +248,15 @@ def _show(console: Console, report: dict[str, Any], folder: Path | None) -> None
         console.print(f"run folder: {shown(folder)}")
         for path in figures:
             console.print(f"figure: {shown(path)}")
+
+
+def _columns(report: dict[str, Any]) -> tuple[str, str]:
+    """What the columns of a report's table are called: its spiking network, and the ANN beside it."""
+    model = report.get("config", {}).get("model", {})
+    if model.get("neuron") is not None:
+        return ("integer SNN" if model.get("arithmetic") == "integer" else "SNN"), "dense ANN"
+    integer = model.get("weights") != "float" and model.get("first") == model.get("last") == "integer"
+    return ("integer SNN" if integer else "SNN"), "quantized ANN"
 
 
 def _show_agreement(console: Console, agreement: dict[str, Any]) -> None:
@@ -339,7 +345,8 @@ def _report(words: list[str]) -> None:
         _show(console, report.read_report(folders[0]), folders[0])
         return
     for folder in folders:
-        console.print(report.summary_table(report.read_report(folder)))
+        told = report.read_report(folder)
+        console.print(report.summary_table(told, *_columns(told)))
     figures = report.compare(folders, Path(given.get("output", runs.RUNS / "compare")))
     console.print(report.comparison_table(folders))
     for path in figures:

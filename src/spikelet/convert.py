@@ -16,7 +16,17 @@ from spikelet.errors import ConversionError, SpikeletError
 from spikelet.integer import LIF, Add, Conv, IntegerNetwork, MaxPool, Neuron, Record, SumPool
 from spikelet.integer.check import INT32_MAX, PIXEL_MAX, peaks
 from spikelet.integer.network import MOST_COUNTED
-from spikelet.networks import SNN, Block, FixedPointBlock, Network, Residual, SpikePool, answers, build, record_spikes
+from spikelet.networks import (
+    SNN,
+    Block,
+    FixedPointBlock,
+    Network,
+    Residual,
+    SpikePool,
+    answers,
+    in_integer_arithmetic,
+    record_spikes,
+)
 from spikelet.quantizers import Levels, latent_weight, weight_quantizer
 from spikelet.spiking import FloatNode, Folded, SpikingNetwork, sum_pool
 
@@ -177,7 +187,7 @@ def trained_to_integer(network: SNN, metadata: dict | None = None) -> IntegerNet
     other, decays, thresholds and biases are rounded, and float weights become codes of up to 16 bits. Raises
     ConversionError, naming the layer and why, for what has no integer form.
 
-    >>> from spikelet.networks import NetworkSettings
+    >>> from spikelet.networks import NetworkSettings, build
     >>> settings = NetworkSettings("4C3-FC10", neuron="lif", reset="zero", norm="none", num_steps=5)
     >>> integer = trained_to_integer(build(settings, (1, 8, 8)))
     >>> integer.run(np.zeros((2, 1, 8, 8), np.uint8), num_steps=5).logits.shape
@@ -197,14 +207,6 @@ def trained_to_integer(network: SNN, metadata: dict | None = None) -> IntegerNet
     offset = network.settings.pixel_offset
     offset = offset * network.input_shape[0] if len(offset) == 1 else offset
     return IntegerNetwork(nodes, network.input_shape, metadata or {}, tuple(offset))
-
-
-def in_integer_arithmetic(network: SNN) -> SNN:
-    """A copy of ``network`` that computes what its integer form will: to look at, or to train on."""
-    exact = build(replace(network.settings, arithmetic="integer"), network.input_shape)
-    exact.load_state_dict(network.state_dict())
-    assert isinstance(exact, SNN)
-    return exact.train(network.training)
 
 
 def _trained_layer(name: str, source: int, block: FixedPointBlock) -> Conv:

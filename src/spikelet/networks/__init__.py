@@ -1,6 +1,6 @@
 """Networks from the papers' notation. ``build`` reads it; ``settings`` says what a network may be made of."""
 
-from spikelet.networks.fixed_point import FixedPointBlock
+from spikelet.networks.fixed_point import FixedPointBlock, in_integer_arithmetic
 from spikelet.networks.layers import Block, Residual, SpikePool, SpikingBlock
 from spikelet.networks.network import Network, answers
 from spikelet.networks.notation import build
@@ -24,6 +24,7 @@ __all__ = [
     "answers",
     "build",
     "firing_rate",
+    "in_integer_arithmetic",
     "measure_operations",
     "record_spikes",
 ]

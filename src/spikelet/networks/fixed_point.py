@@ -7,17 +7,20 @@ formula.
 """
 
 import math
+from copy import deepcopy
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spikelet.errors import SpikeletError
+from spikelet.errors import ConversionError, SpikeletError
 from spikelet.integer import LIF as IntegerLIF
 from spikelet.integer.check import INT32_MAX, PIXEL_MAX, lif_growth, lif_potential
 from spikelet.kernels.conv import conv_max_pool
-from spikelet.networks.layers import Op, Shape, SpikingBlock, geometry
+from spikelet.networks.layers import Op, Shape, SpikePool, SpikingBlock, geometry
+from spikelet.networks.snn import SNN
 from spikelet.neurons import LIF, Neuron
 from spikelet.quantizers import latent_weight, weight_quantizer
 
@@ -84,7 +87,7 @@ class FixedPointBlock(SpikingBlock):
         """Raise SpikeletError where the layer has no integer form."""
         neuron = self.neuron
         if len(self.pool) > 0:
-            raise SpikeletError("pooled currents have no integer form; use Pk with model.pool=conv")
+            raise SpikeletError("pooled currents have no integer form; use Pk with model.pool=conv, or SAPk")
         if isinstance(neuron, LIF) and neuron.v_reset in (None, 0.0) and not neuron.delay_reset:
             return
         if neuron is not None:
@@ -161,6 +164,37 @@ class FixedPointBlock(SpikingBlock):
             if bias.max() < INT32_MAX and reach.max() < EXACT and lif_potential(reach, neuron) < INT32_MAX:
                 return places
         raise SpikeletError("in integer arithmetic its sums may reach 2^24, or its membranes 2^31")
+
+
+def in_integer_arithmetic(network: SNN) -> SNN:
+    """A copy of ``network`` that computes what its integer form will: to look at, or to train on.
+
+    Raises ConversionError, naming the layer and why, for what has no integer form.
+    """
+    exact = deepcopy(network)
+    exact.settings = replace(network.settings, arithmetic="integer")
+    for i, (name, block) in enumerate(network.blocks().items()):
+        parent, _, key = name.rpartition(".")
+        unit = 1 / network.settings.pixel_scale if i == 0 else block.input_unit
+        made = FixedPointBlock(block.op, block.norm, block.neuron, block.input_shape, unit, sees_pixels=i == 0)
+        made.pool = block.pool
+        exact.layers.get_submodule(parent).add_module(key, deepcopy(made))
+    check_integer(exact)
+    return exact.train(network.training)
+
+
+def check_integer(network: SNN) -> None:
+    """Raise ConversionError, naming the layer and why, where a network of ``FixedPointBlock`` has no integer form."""
+    for name, layer in network.layers.named_children():
+        try:
+            if isinstance(layer, FixedPointBlock):
+                layer.check()
+            elif isinstance(layer, SpikePool) and not isinstance(layer.pool, nn.AvgPool2d):
+                raise SpikeletError("a maximum of spikes has no integer form; expected an average, SAPk")
+            elif not isinstance(layer, SpikePool):
+                raise SpikeletError(f"a {type(layer).__name__} has no integer form yet")
+        except SpikeletError as error:
+            raise ConversionError(f"layer {name}: {error}") from None
 
 
 def _logits(charge: Tensor, numbers: Numbers) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from spikelet.errors import ConversionError, SpikeletError
-from spikelet.networks.fixed_point import FixedPointBlock
+from spikelet.networks.fixed_point import FixedPointBlock, check_integer
 from spikelet.networks.layers import Block, Op, Residual, Shape, SpikePool, SpikingBlock, batch_norm
 from spikelet.networks.network import Network
 from spikelet.networks.pooling import Pooling, read_pooling
@@ -78,16 +78,8 @@ def _check_quantized(network: Network | SNN) -> None:
             f"model.weights: {settings.weights} is for the layers between the first and the last one, of which "
             f"{settings.notation!r} has none"
         )
-    if settings.arithmetic == "float":
-        return
-    for name, layer in network.layers.named_children():
-        try:
-            if isinstance(layer, FixedPointBlock):
-                layer.check()
-            elif not (isinstance(layer, SpikePool) and isinstance(layer.pool, nn.AvgPool2d)):
-                raise SpikeletError("a maximum of spikes has no integer form; expected an average, SAPk")
-        except SpikeletError as error:
-            raise ConversionError(f"layer {name}: {error}") from None
+    if isinstance(network, SNN) and settings.arithmetic == "integer":
+        check_integer(network)
 
 
 def _sequence(tokens: Iterator[str], settings: NetworkSettings, cursor: _Cursor) -> tuple[nn.Sequential, str]:

@@ -1,5 +1,6 @@
 """Weights on a few levels by constrained backpropagation: the quantizer, and the constraint that its weights fail."""
 
+import math
 from collections.abc import Collection
 from itertools import pairwise
 
@@ -45,8 +46,9 @@ class CBP(WeightQuantizer):
     def begin(self, weight: Tensor) -> None:
         """From now on s is the mean of |weight|. Raises SpikeletError where that is 0."""
         mean = weight.detach().abs().mean()
-        if not mean > 0:
-            raise SpikeletError("weight: is all 0; the mean of |weight| is the scale of its levels")
+        if not 0 < mean < math.inf:
+            what = "all 0" if mean == 0 else "not finite"
+            raise SpikeletError(f"weight: is {what}; the mean of |weight| is the scale of its levels")
         self.fixed.copy_(mean)
 
     def spacing(self, weight: Tensor) -> Tensor:
@@ -120,7 +122,7 @@ def quantize(network: nn.Module, levels: str = "ternary", layers: Collection[str
         )
     for name in chosen:
         if weight_quantizer(weighted[name]) is not None:
-            raise SpikeletError(f"layers: {name} has a quantizer already")
+            raise SpikeletError(f"layers: {name} has a quantizer already; build networks with weights='float'")
         if not weighted[name].weight.any():
             raise SpikeletError(
                 f"layers: the weight of {name} is all 0; the mean of |weight| is the scale of its levels"

@@ -39,13 +39,22 @@ def translated(word: str) -> str:
     key, equals, value = word.partition("=")
     if key == "lens":
         try:
-            widths = [f"{2 * float(lens):g}" for lens in value.split(",")]
+            widths = [f"{2 * _positive(lens):g}" for lens in value.split(",")]
         except ValueError:
-            raise SpikeletError(f"lens: expected half the width of the surrogate, a number, got {value!r}") from None
+            raise SpikeletError(f"lens: expected half the surrogate's width, above 0, got {value!r}") from None
         return f"model.slope={','.join(widths)}"
+    if key == "model.notation" and re.fullmatch(r"[^'\"]*[\[|][^'\"]*", value):
+        value = f"'{value}'"  # Hydra would take the brackets of a residual block for a list
     if key == "quantizer":
         value = ",".join("float" if name == "none" else name for name in value.split(","))
     return f"{PUBLISHED.get(key, key)}{equals}{value}"
+
+
+def _positive(text: str) -> float:
+    number = float(text)
+    if not number > 0:
+        raise ValueError
+    return number
 
 
 def available(config_dir: str | None = None) -> dict[str, str]:
@@ -216,8 +225,8 @@ def check_recipe(overrides: list[str], config_dir: str | None) -> None:
 
 
 def _free_trainer(word: str) -> str:
-    """Hydra wants ++ before a key that the schema does not list; trainer.* is free."""
-    return f"++{word}" if word.startswith("trainer.") else word
+    """Hydra wants ++ before a key that the schema does not list; trainer.* and train.loss_settings are free."""
+    return f"++{word}" if word.startswith(("trainer.", "train.loss_settings")) else word
 
 
 def _not_swept(overrides: list[str]) -> list[str]:

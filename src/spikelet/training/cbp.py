@@ -69,8 +69,9 @@ class ConstrainedBackpropagation(Callback):
 
     The loss becomes loss + sum of multiplier * constraint; the weights descend it, the multipliers ascend it with Adam
     of rate ``lr``, at most once per epoch, as the constraint's windows narrow. Gradients are clipped to [-1, 1] one by
-    one, and so are the weights. Works with any optimizer; its state is in the checkpoint, so that resuming is exact. It
-    keeps three numbers per weight: the multiplier and Adam's two moments of it.
+    one, and so are the weights. It is a callback for any Lightning module, or for the ``network`` that is its
+    attribute, and works with any optimizer; its state is in the checkpoint, so that resuming is exact. It keeps three
+    numbers per weight: the multiplier and Adam's two moments of it.
     Source: Kim & Jeong, CBP, NeurIPS 2021; Yoo & Jeong, CBP-QSNN, IEEE JETCAS 2023.
     """
 
@@ -87,7 +88,10 @@ class ConstrainedBackpropagation(Callback):
         return "ConstrainedBackpropagation"
 
     def on_fit_start(self, trainer, pl_module) -> None:
-        self.layers, self.schedule = constrained_layers(pl_module.network), Schedule(self.max_period)
+        self.layers, self.schedule = (
+            constrained_layers(getattr(pl_module, "network", pl_module)),
+            Schedule(self.max_period),
+        )
         self.multipliers = {name: torch.zeros_like(layer.latent) for name, layer in self.layers.items()}
         self._ascent = torch.optim.Adam(self.multipliers.values(), lr=self.lr, maximize=True, foreach=False)
         if self._saved is None:

@@ -39,6 +39,9 @@ def fit(
     ``trainer`` goes to ``lightning.Trainer`` as it is; its callbacks come before these.
     Layers with a ``CBP`` quantizer are pulled to their levels (``settings.lr_lambda``), unless a callback does already.
     """
+    if not isinstance(network, Network | SNN):
+        made = f"got {type(network).__name__}; train others in a loop of your own"
+        raise SpikeletError(f"network: expected what spikelet.build makes, {made}")
     settings = settings or TrainSettings()
     settings.check()
     lightning = quiet_lightning()
