@@ -164,6 +164,8 @@ class IntegerNetwork:
     >>> hidden = Conv("hidden", -1, weight, (1, 1), (0, 0), 1, 2, neuron)
     >>> readout = Conv("out", 0, np.eye(2, dtype=np.int8).reshape(2, 2, 1, 1), (1, 1), (0, 0), 1, 2, None)
     >>> network = IntegerNetwork([hidden, readout], (1, 1, 1))
+    >>> network
+    IntegerNetwork(hidden, out; input 1 x 1 x 1)
     >>> network.run(np.array([[[[250]]]], np.uint8), num_steps=3).logits[:, 0].tolist()
     [[1, 0], [1, 0], [0, 0]]
     """
@@ -182,6 +184,10 @@ class IntegerNetwork:
         self.shapes: tuple[tuple[int, int, int], ...] = check(self.nodes, self.input_shape)
         self._engine: Engine | None = None
         self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        names = ", ".join(node.name for node in self.nodes)
+        return f"IntegerNetwork({names}; input {' x '.join(map(str, self.input_shape))}{', LIF' if self.leaky else ''})"
 
     def __getstate__(self) -> dict[str, Any]:
         kept = "nodes", "input_shape", "metadata", "pixel_offset"
