@@ -105,7 +105,8 @@ def progress(folder, callback: Callback, epochs: int, resume: bool = False, vali
     batches, val = loader(data, 64, shuffle=True, seed=1), loader(judged, 180) if validated else None
     callbacks = [callback, Progress(folder / "progress.txt")]
     options = {"max_epochs": epochs, "limit_train_batches": 2, "enable_progress_bar": False, "callbacks": callbacks}
-    fit(quantize(build(settings, (1, 8, 8))), batches, val, run_dir=folder, resume=resume, trainer=options)
+    how = TrainSettings(lr_lambda=0)  # no other callback pulls
+    fit(quantize(build(settings, (1, 8, 8))), batches, val, how, run_dir=folder, resume=resume, trainer=options)
     return np.loadtxt(folder / "progress.txt", delimiter="\t")
 
 

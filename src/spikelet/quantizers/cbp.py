@@ -59,7 +59,7 @@ class CBP(WeightQuantizer):
         s, codes = self.spacing(weight), [round(level / self.unit) for level in self.levels]
         found = torch.full_like(weight, codes[0], dtype=torch.int8)
         for (low, high), (below, above) in zip(pairwise(self.levels), pairwise(codes), strict=True):
-            found += (above - below) * (weight >= (low + high) / 2 * s)
+            found.add_(weight >= (low + high) / 2 * s, alpha=above - below)
         return found
 
     def scale(self, weight: Tensor) -> Tensor:
