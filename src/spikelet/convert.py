@@ -155,7 +155,6 @@ def to_integer(
 
     Of an ``SNN``: ``trained_to_integer``, which chooses them by itself.
 
-
     ``fraction_bits`` None takes, for each layer, the most (up to 16) with which nothing can overflow int32. Raises
     ConversionError, naming the layer and why, for float weights, an operation without integer form, or an overflow.
 
@@ -198,12 +197,10 @@ def trained_to_integer(network: SNN, metadata: dict | None = None) -> IntegerNet
     with torch.no_grad():
         for name, layer in exact.layers.named_children():
             source = len(nodes) - 1
-            if isinstance(layer, SpikePool) and isinstance(layer.pool, nn.AvgPool2d):
+            if isinstance(layer, SpikePool):
                 nodes.append(_pool_node(name, source, layer.pool))
-            elif isinstance(layer, FixedPointBlock):
+            elif isinstance(layer, FixedPointBlock):  # nothing else is in such a network
                 nodes.append(_trained_layer(name, source, layer))
-            else:
-                raise ConversionError(f"layer {name}: a {type(layer).__name__} has no integer form")
     offset = network.settings.pixel_offset
     offset = offset * network.input_shape[0] if len(offset) == 1 else offset
     return IntegerNetwork(nodes, network.input_shape, metadata or {}, tuple(offset))

@@ -94,7 +94,7 @@ def image_layer(images, num_steps, tables, thresholds, everything, work, spikes,
 
     tables      (taps, weight, geometry, where) of ``layout.Windows``
     thresholds  int32 [levels, row] of ``layout.row_thresholds``
-    everything  whether a neuron may fire on an empty image, or one is not empty: it has a ``shift``
+    everything  whether a neuron may fire on an empty image
     work        (plane, extent, v, lists uint64 [levels, blocks, 2], sizes)
     """
     taps, weight, geometry, _ = tables

@@ -225,7 +225,6 @@ class IntegerNetwork:
         num_threads  None: all that this process may use
         """
         images = self._images(images)
-
         if isinstance(num_steps, bool) or int(num_steps) != num_steps or num_steps < 1:
             raise SpikeletError(f"num_steps: expected a whole number of at least 1, got {num_steps!r}")
         if backend not in BACKENDS:

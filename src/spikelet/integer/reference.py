@@ -66,7 +66,7 @@ def settled(network: IntegerNetwork, images: np.ndarray) -> tuple[list[np.ndarra
         raise SpikeletError("network: LIF neurons have no count at which they settle")
     outputs: list[np.ndarray] = []
     for node in network.nodes:
-        image = offset_pixels(network, images) if not isinstance(node, Add) and node.source == IMAGE else None
+        image = images.astype(np.int64) if not isinstance(node, Add) and node.source == IMAGE else None
         x = _linear(node, outputs, image)
         if isinstance(node, MaxPool):
             x = _windows(x, node.kernel, node.stride, node.padding).max(axis=(-2, -1))

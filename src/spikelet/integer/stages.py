@@ -103,7 +103,7 @@ class Stage:
 
 
 class ImageStage(Stage):
-    """A convolution that reads the image; ``shift`` int16 [C] is subtracted from the pixels."""
+    """A convolution that reads the image; no pixel is shifted: ``shift`` int16 [C] is 0."""
 
     def __init__(self, index: int, node: Conv, source, shape, row: int, shift: np.ndarray) -> None:
         super().__init__(index, source, shape)
@@ -111,7 +111,7 @@ class ImageStage(Stage):
         self.capacity, self.row, self.shift = self.sites, row, shift
         self.windows = windows(node, source, shape)
         self.thresholds = row_thresholds(node.neuron, shape[2], int(self.windows.geometry[8]))
-        self.everything = bool((node.neuron.first <= 0).any() or shift.any())
+        self.everything = bool((node.neuron.first <= 0).any())
         self.rows = source[1] + 2 * node.padding[0]
 
     def run(self, work, outputs, counts, logits):

@@ -179,11 +179,11 @@ def in_integer_arithmetic(network: SNN) -> SNN:
         made = FixedPointBlock(block.op, block.norm, block.neuron, block.input_shape, unit, sees_pixels=i == 0)
         made.pool = block.pool
         exact.layers.get_submodule(parent).add_module(key, deepcopy(made))
-    check_integer(exact)
+    _check_integer(exact)
     return exact.train(network.training)
 
 
-def check_integer(network: SNN) -> None:
+def _check_integer(network: SNN) -> None:
     """Raise ConversionError, naming the layer and why, where a network of ``FixedPointBlock`` has no integer form."""
     for name, layer in network.layers.named_children():
         try:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from spikelet.errors import ConversionError, SpikeletError
-from spikelet.networks.fixed_point import FixedPointBlock, check_integer
+from spikelet.errors import SpikeletError
+from spikelet.networks.fixed_point import in_integer_arithmetic
 from spikelet.networks.layers import Block, Op, Residual, Shape, SpikePool, SpikingBlock, batch_norm
 from spikelet.networks.network import Network
 from spikelet.networks.pooling import Pooling, read_pooling
@@ -55,7 +55,6 @@ def build(settings: NetworkSettings | str, input_shape: Shape) -> Network | SNN:
             f"model.notation: {settings.notation!r} must end in a linear layer, such as FC10, or be one of "
             f"{', '.join(PUBLISHED)}"
         )
-
     layers, end = _sequence(iter(tokens[:-1]), settings, cursor)
     if end:
         raise SpikeletError(f"model.notation: a {end!r} in {settings.notation!r} stands in no residual block")
@@ -65,11 +64,13 @@ def build(settings: NetworkSettings | str, input_shape: Shape) -> Network | SNN:
     _check_quantized(network)
     if isinstance(network, SNN) and all(block.neuron is None for block in network.blocks().values()):
         raise SpikeletError(f"model.readout: current leaves {settings.notation!r} without a neuron; expected spikes")
+    if isinstance(network, SNN) and settings.arithmetic == "integer":
+        network = in_integer_arithmetic(network)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _check_quantized(network: Network | SNN) -> None:
-    """Raise SpikeletError where the weights that were asked for are nowhere, or arithmetic has no integer form."""
+    """Raise SpikeletError where the weights that were asked for are nowhere."""
     settings, blocks = network.settings, network.blocks()
     hidden = [*blocks.values()][1:-1]
     asked = settings.weights not in ("float", NetworkSettings().weights)
@@ -78,8 +79,6 @@ def _check_quantized(network: Network | SNN) -> None:
             f"model.weights: {settings.weights} is for the layers between the first and the last one, of which "
             f"{settings.notation!r} has none"
         )
-    if isinstance(network, SNN) and settings.arithmetic == "integer":
-        check_integer(network)
 
 
 def _sequence(tokens: Iterator[str], settings: NetworkSettings, cursor: _Cursor) -> tuple[nn.Sequential, str]:
@@ -105,10 +104,6 @@ def _name(layers: nn.Sequential, token: str, layer: nn.Module) -> None:
 def _residual(tokens: Iterator[str], settings: NetworkSettings, cursor: _Cursor) -> Residual:
     if cursor.first:
         raise SpikeletError("model.notation: a residual block cannot be the first layer: pixels are not spikes")
-    if settings.arithmetic == "integer":
-        raise ConversionError(
-            "layer residual: residual blocks have no integer form yet; expected model.arithmetic=float"
-        )
     beside, shortcut = replace(cursor), None
     body, end = _sequence(tokens, settings, cursor)
     if end == "|":
@@ -168,14 +163,9 @@ def _weighted(token: str, settings: NetworkSettings, cursor: _Cursor, last: bool
 
 def _spiking(op: Op, shape: Shape, settings: NetworkSettings, cursor: _Cursor, last: bool) -> SpikingBlock:
     readout = last and settings.readout == "current"
-    block: SpikingBlock
     norm = batch_norm(op) if settings.norm == "batch" and not readout else None
     neuron = None if readout else _neuron(settings)
-    if settings.arithmetic == "integer":
-        unit = 1 / settings.pixel_scale if cursor.first else cursor.unit
-        block = FixedPointBlock(op, norm, neuron, cursor.shape, unit, sees_pixels=cursor.first)
-    else:
-        block = SpikingBlock(op, norm, neuron, cursor.shape, cursor.unit)
+    block = SpikingBlock(op, norm, neuron, cursor.shape, cursor.unit)
     cursor.shape, cursor.unit, cursor.first = shape, 1.0, False
     return block
 
