@@ -149,6 +149,8 @@ def _pool(layers: nn.Sequential, pooling: Pooling, settings: NetworkSettings, cu
 
 def _weighted(token: str, settings: NetworkSettings, cursor: _Cursor, last: bool = False) -> Block | SpikingBlock:
     op, shape = _op(token, cursor.shape, bias=settings.neuron is not None and settings.norm == "none")
+    if settings.init_gain != 1:
+        op.weight.data.mul_(settings.init_gain)
     quantizer = _weight_quantizer(settings, first=cursor.first, last=last)
     if quantizer is not None:
         quantize_weight(op, quantizer)

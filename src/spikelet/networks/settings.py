@@ -45,6 +45,8 @@ class NetworkSettings:
     detach_reset  no gradient flows through the reset
     surrogate     the gradient's shape, and ``slope`` its parameter (alpha or width); None: the one it usually has
     norm          "batch" or "none" (then layers have a bias)
+    init_gain     weights begin as torch's uniform ones, +-1 / sqrt(inputs), times this; sqrt(3) keeps the variance of
+                  what goes through, which deep networks without batch norm need
     readout       logits of a step: "spikes" (of "trace": traces) of neurons on the last layer, or its "current"
     arithmetic    "float", or "integer": what the integer network computes, to train against before it is converted
     pixel_offset  subtracted from the pixels of an image first: nothing, one whole number, or one per channel
@@ -73,6 +75,7 @@ class NetworkSettings:
     surrogate: str = "fast_sigmoid"
     slope: float | None = None
     norm: str = "batch"
+    init_gain: float = 1.0
     readout: str = "spikes"
     arithmetic: str = "float"
     pixel_offset: list[int] = field(default_factory=list)
@@ -101,14 +104,15 @@ class NetworkSettings:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise SpikeletError(f"model.{name}: expected {low} to {high}, got {value}")
-        for name in ("pixel_scale", "v_threshold"):
-            if not getattr(self, name) > 0:
+        for name in ("pixel_scale", "v_threshold", "init_gain"):
+            if not 0 < getattr(self, name) < math.inf:
                 raise SpikeletError(f"model.{name}: expected a positive number, got {getattr(self, name)}")
         if self.slope is not None and (not self.slope > 0 or self.surrogate == "straight_through"):
             expected = "null: it has none" if self.surrogate == "straight_through" else "a positive number"
             raise SpikeletError(f"model.slope: of {self.surrogate}, expected {expected}, got {self.slope}")
-        for name, value in (("pixel_offset", self.pixel_offset), ("arithmetic", self.arithmetic)):
-            if self.neuron is None and value not in ([], "float"):
+        for name in ("pixel_offset", "arithmetic", "init_gain"):
+            value = getattr(self, name)
+            if self.neuron is None and value not in ([], "float", 1.0):
                 raise SpikeletError(f"model.{name}: only for networks trained through time (model.neuron), got {value}")
         if not all(0 <= offset <= 255 for offset in self.pixel_offset):
             raise SpikeletError(f"model.pixel_offset: expected pixels, 0 to 255, got {self.pixel_offset}")
