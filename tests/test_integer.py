@@ -421,7 +421,7 @@ def test_no_float_anywhere():
     engine = network._compiled()
     for holder in [*engine.stages, *engine._works]:
         arrays += [a for a in flatten(vars(holder)) if isinstance(a, np.ndarray)]
-    assert len(arrays) > 30
+    assert len(arrays) > 20  # the engine's own among them, one work per thread
     assert {a.dtype.kind for a in arrays} <= {"i", "u"}
 
 
