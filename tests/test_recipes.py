@@ -44,7 +44,8 @@ def test_recipe_trains_converts_and_is_evaluated(
     monkeypatch.chdir(tmp_path)
     deep = name.startswith("cifar10")  # its float networks would take minutes to settle here
     steps = ["evaluate.num_steps=4", "model.num_steps=4", f"evaluate.settle_steps={8 if deep else 256}"]
-    if re.match("cifar10+-stbp-(?!narrow)", name) and name != "cifar10-stbp-fp32":  # one network of 62 million is enough
+    large = re.match("cifar10+-stbp-(?!narrow)", name)
+    if large and name != "cifar10-stbp-fp32":  # one network of 62 million weights is enough
         narrow, classes = PUBLISHED["stbp-7conv-3fc-narrow"].notation, len(DATASETS[name.split("-")[0]].classes)
         steps.append(f"model.notation={narrow.replace('FC10', f'FC{classes}')}")
     assert cli.main(["train", f"recipe={name}", f"data.root={fake_root}", *SHORT, *steps]) == 0
