@@ -143,11 +143,13 @@ def publish(config: Config, network: Any, run_dir: Path, test_loader: Any, say: 
 
 def draw_samples(network: Any, loader: Any, number: int, folder: Path) -> None:
     """An animation of the answer and a raster of all layers, for the first ``number`` samples."""
+    from torch import Tensor
+
     from spikelet import plots
     from spikelet.networks import answers, record_spikes
 
     x, labels = next(iter(loader))
-    x = x[:number] if x.dim() == 4 else x[:, :number]
+    x = x[:number] if not isinstance(x, Tensor) or x.dim() == 4 else x[:, :number]
     with record_spikes(network) as layers:
         out = answers(network, x)
     classes = loader.dataset.classes

@@ -9,7 +9,7 @@ from spikelet.datasets.cifar10 import CIFAR10
 from spikelet.datasets.cifar100 import CIFAR100
 from spikelet.datasets.digits import Digits
 from spikelet.datasets.event_base import EventSet
-from spikelet.datasets.frame_set import FrameSet
+from spikelet.datasets.frame_set import BinnedSet, FrameSet
 from spikelet.datasets.mnist import MNIST, FashionMNIST
 from spikelet.datasets.nmnist import NMNIST
 
@@ -28,6 +28,7 @@ __all__ = [
     "MNIST",
     "NMNIST",
     "SPLITS",
+    "BinnedSet",
     "Digits",
     "EpochSampler",
     "EventSet",

@@ -1,10 +1,13 @@
 """Weighted layers, pooling and residual blocks: what the notation's tokens become."""
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from spikelet.encoders import TimeSurface
+from spikelet.events import Binned
 from spikelet.kernels.conv import Conv, conv_max_pool
 from spikelet.kernels.pool import max_pool
 from spikelet.neurons import Neuron
@@ -78,6 +81,33 @@ class SpikingBlock(nn.Module):
 
     def _normed(self, x: Tensor) -> Tensor:
         return x if self.norm is None else self.norm(x)
+
+
+class SurfaceBlock(nn.Module):
+    """Time surfaces of events, then neurons: Binned events of N recordings to spikes [T, N, R^2, rows, columns]."""
+
+    def __init__(self, encoder: TimeSurface, neuron: Neuron) -> None:
+        super().__init__()
+        self.encoder, self.neuron = encoder, neuron
+
+    def forward(self, events: Binned) -> Tensor:
+        return self.neuron(self.encoder(events).unflatten(2, self.output_shape))
+
+    @property
+    def output_shape(self) -> Shape:
+        """(R^2, rows, columns) of cells."""
+        return self.patch, *self.encoder.surface.cells
+
+    @property
+    def patch(self) -> int:
+        """Entries of the time surface around one event, R^2: the multiplications that it costs."""
+        return self.encoder.surface.patch
+
+    def describe(self) -> dict:
+        """Weights, bytes, and the MACs of one step where every site has an event."""
+        weights, sites = self.encoder.weight.numel(), math.prod(self.encoder.surface.sensor_size)
+        row = {"kind": "TimeSurface", "weights": weights, "bits": 32, "nonzero": weights, "weight_bytes": 4 * weights}
+        return row | {"macs": sites * self.patch}
 
 
 class MaxPool(nn.MaxPool2d):

@@ -8,17 +8,20 @@ from typing import Any
 import torch
 from torch import nn
 
+from spikelet.encoders import TimeSurface
 from spikelet.errors import SpikeletError
 from spikelet.networks.fixed_point import in_integer_arithmetic
-from spikelet.networks.layers import Block, Op, Residual, Shape, SpikePool, SpikingBlock, batch_norm
+from spikelet.networks.layers import Block, Op, Residual, Shape, SpikePool, SpikingBlock, SurfaceBlock, batch_norm
 from spikelet.networks.network import Network
 from spikelet.networks.pooling import Pooling, read_pooling
 from spikelet.networks.published import PUBLISHED, expanded
 from spikelet.networks.settings import NetworkSettings
 from spikelet.networks.snn import SNN
-from spikelet.neurons import LIF, Neuron, TraceLIF
+from spikelet.neurons import LIF, SRM, Neuron, TraceLIF, beta_from_tau
 from spikelet.quantizers import QUANTIZERS, Levels, Uniform, WeightQuantizer, quantize_weight, weight_quantizer
-from spikelet.surrogate import SURROGATES
+from spikelet.surrogate import SURROGATES, Surrogate
+
+SURFACE = r"TS([1-9]\d*)(?:x([1-9]\d*))?r(\d+)"
 
 
 @dataclass
@@ -72,7 +75,7 @@ def build(settings: NetworkSettings | str, input_shape: Shape) -> Network | SNN:
 def _check_quantized(network: Network | SNN) -> None:
     """Raise SpikeletError where the weights that were asked for are nowhere."""
     settings, blocks = network.settings, network.blocks()
-    hidden = [*blocks.values()][1:-1]
+    hidden = [*blocks.values()][:-1] if isinstance(network.layers[0], SurfaceBlock) else [*blocks.values()][1:-1]
     asked = settings.weights not in ("float", NetworkSettings().weights)
     if asked and not any(weight_quantizer(block.op) for block in hidden):
         raise SpikeletError(
@@ -89,6 +92,8 @@ def _sequence(tokens: Iterator[str], settings: NetworkSettings, cursor: _Cursor)
             return layers, token
         if token == "[":
             _name(layers, "residual", _residual(tokens, settings, cursor))
+        elif surface := re.fullmatch(SURFACE, token):
+            _name(layers, token, _surface(surface, settings, cursor))
         elif pooling := read_pooling(token, settings.pool, cursor.shape):
             _pool(layers, pooling, settings, cursor)
         else:
@@ -99,6 +104,27 @@ def _sequence(tokens: Iterator[str], settings: NetworkSettings, cursor: _Cursor)
 def _name(layers: nn.Sequential, token: str, layer: nn.Module) -> None:
     count = sum(name.split("_")[0] == token for name, _ in layers.named_children())
     layers.add_module(f"{token}_{count + 1}" if count else token, layer)
+
+
+def _surface(token: re.Match[str], settings: NetworkSettings, cursor: _Cursor) -> SurfaceBlock:
+    """The encoder that turns events into currents, and its neurons. Cells of a sensor of one row have one row."""
+    if settings.neuron is None or not cursor.first:
+        raise SpikeletError(f"model.notation: {token[0]} can only come first, in a spiking network (model.neuron)")
+    polarities, height, width = cursor.shape
+    rows, columns = int(token[1]), int(token[2] or token[1])
+    encoder = TimeSurface(
+        sensor_size=(width, height, polarities),
+        cell=(rows if height > 1 else 1, columns),
+        radius=int(token[3]),
+        kernel=settings.temporal_kernel,
+        tau=settings.tau_1 if settings.temporal_kernel == "kt" else (settings.tau_1, settings.tau_2),
+        dt=settings.dt,
+    )
+    beta = beta_from_tau(settings.tau_m, settings.dt) if settings.neuron == "srm" else settings.beta
+    neuron = LIF(beta, settings.v_threshold, 0.0, _surrogate(settings), settings.detach_reset)
+    block = SurfaceBlock(encoder, neuron)
+    cursor.shape, cursor.first = block.output_shape, False
+    return block
 
 
 def _residual(tokens: Iterator[str], settings: NetworkSettings, cursor: _Cursor) -> Residual:
@@ -148,7 +174,8 @@ def _pool(layers: nn.Sequential, pooling: Pooling, settings: NetworkSettings, cu
 
 
 def _weighted(token: str, settings: NetworkSettings, cursor: _Cursor, last: bool = False) -> Block | SpikingBlock:
-    op, shape = _op(token, cursor.shape, bias=settings.neuron is not None and settings.norm == "none")
+    bias = settings.neuron is not None and settings.norm == "none" and settings.bias
+    op, shape = _op(token, cursor.shape, bias)
     if settings.init_gain != 1:
         op.weight.data.mul_(settings.init_gain)
     quantizer = _weight_quantizer(settings, first=cursor.first, last=last)
@@ -175,6 +202,9 @@ def _spiking(op: Op, shape: Shape, settings: NetworkSettings, cursor: _Cursor, l
 def _neuron(settings: NetworkSettings) -> Neuron:
     if settings.neuron == "trace":
         return TraceLIF(settings.tau_m, settings.tau_s, settings.v_threshold)
+    surrogate, detach = _surrogate(settings), settings.detach_reset
+    if settings.neuron == "srm":
+        return SRM(settings.tau_m, settings.tau_s, settings.dt, settings.v_threshold, surrogate, detach)
 
     def number(value: float, learned: bool) -> Any:
         return nn.Parameter(torch.tensor(value)) if learned else value
@@ -183,9 +213,14 @@ def _neuron(settings: NetworkSettings) -> Neuron:
         number(settings.beta, settings.learn_beta),
         number(settings.v_threshold, settings.learn_threshold),
     )
-    surrogate = SURROGATES[settings.surrogate](*([] if settings.slope is None else [settings.slope]))
     v_reset = 0.0 if settings.reset == "zero" else None
-    return LIF(beta, v_threshold, v_reset, surrogate, settings.detach_reset, settings.reset == "subtract_next")
+    return LIF(beta, v_threshold, v_reset, surrogate, detach, settings.reset == "subtract_next")
+
+
+def _surrogate(settings: NetworkSettings) -> Surrogate:
+    shape = [] if settings.slope is None else [settings.slope]
+    height = {} if settings.height is None else {"height": settings.height}
+    return SURROGATES[settings.surrogate](*shape, **height)
 
 
 def _op(token: str, shape: Shape, bias: bool) -> tuple[Op, Shape]:
@@ -197,7 +232,8 @@ def _op(token: str, shape: Shape, bias: bool) -> tuple[Op, Shape]:
     conv = re.fullmatch(r"([1-9]\d*)C([1-9]\d*)(?:s([1-9]\d*))?(?:p(\d+))?(?:g([1-9]\d*))?", token)
     if conv is None:
         raise SpikeletError(
-            f"model.notation: cannot read {token!r}; expected nCk[sS][pP][gG], MPk[sS][pP], APk, Pk, GAP, FCn or [...]"
+            f"model.notation: cannot read {token!r}; expected nCk[sS][pP][gG], MPk[sS][pP], APk, Pk, GAP, FCn, [...]; "
+            "first of all TSn[xm]rR"
         )
     out, kernel, stride, padding, groups = (int(x or d) for x, d in zip(conv.groups(), (0, 0, 1, 0, 1), strict=True))
     if channels % groups or out % groups:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spikelet.metrics import fanout
 from spikelet.networks.layers import Block, SpikingBlock
@@ -24,7 +24,9 @@ class OperationMeter:
     """
 
     def __init__(self, network: Network | SNN) -> None:
-        blocks = [*network.blocks().values()][1:]
+        blocks = [*network.blocks().values()]
+        if not (isinstance(network, SNN) and network.surface is not None):
+            blocks = blocks[1:]  # what reaches the first one is the input
         self.total = torch.zeros(())
         self._fanout = {b: (fanout(b.op, b.input_shape) / b.input_unit).float() for b in blocks}
         self._neuron = network.neuron() if isinstance(network, SNN) else None
@@ -64,13 +66,12 @@ def record_spikes(network: SNN, reduce: Callable[[Tensor], Tensor] = torch.detac
     neuron = network.neuron()
 
     def watch(name: str):
-        def hook(block: SpikingBlock, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        def hook(block: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             found[name] = reduce(neuron.spikes(output))
 
         return hook
 
-    spiking = {name: block for name, block in network.blocks().items() if block.neuron is not None}
-    hooks = [block.register_forward_hook(watch(name)) for name, block in spiking.items()]
+    hooks = [block.register_forward_hook(watch(name)) for name, block in network.spiking().items()]
     try:
         yield found
     finally:

@@ -8,7 +8,7 @@ from spikelet.networks.layers import CONNECT
 from spikelet.quantizers import QUANTIZERS
 from spikelet.surrogate import SURROGATES
 
-SPIKING = ("lif", "trace")
+SPIKING = ("lif", "srm", "trace")
 RESETS = ("subtract", "subtract_next", "zero")
 
 
@@ -21,6 +21,8 @@ class NetworkSettings:
                   pooling that ``pool`` names; GAP average of the whole plane; FCn or n linear; [body] a residual block
                   that is added to its input, [body|shortcut] to its input behind the shortcut's layers. The last token
                   is linear: the classes. Or the name of one of ``networks.PUBLISHED``, such as "7b-net".
+                  First in a network for events: TSn[xm]rR, time surfaces of radius R in cells of n x m sites (rows,
+                  columns; m = n if not said), and their neurons
     pool          what Pk means: "conv" (the trainable k x k stride-k convolution of works D and E), "max" or "avg"
     k             activation level: values are multiples of 2^-k; None for a plain ReLU
     max_count     upper bound of a hidden activation's count, 1 to 127
@@ -35,16 +37,23 @@ class NetworkSettings:
     neuron        None: not a spiking network; "lif" follows every weighted layer, after batch
                   norm and after the MP and AP that stand behind the layer (they pool currents). SMP and SAP in that
                   place, GAP, and pooling in any other place, such as behind a residual block, pool spikes.
-                  "trace" sends the trace of its spikes (``neurons.TraceLIF``)
+                  "trace" sends the trace of its spikes (``neurons.TraceLIF``); "srm" has two time constants
+                  (``neurons.SRM``). Time surfaces are followed by leaky integrate-and-fire neurons, whatever it is
     connect       residual blocks of a = body(x): "add" a + x, "and" a * x, "iand" (1 - a) * x
     num_steps     time steps T: frames of a recording, or how often an image is shown
     beta, v_threshold   decay per step and threshold; learned, one number per layer, with ``learn_beta``,
                   ``learn_threshold``
-    tau_m, tau_s  of "trace": time constants of membrane and trace, in steps; beta, reset and surrogate are not for it
+    tau_m, tau_s  of "trace": time constants of membrane and trace, in steps; beta, reset and surrogate are not for it.
+                  Of "srm": of membrane and synapse, in the unit of ``dt``; beta and reset are not for it
+    dt            duration of a step, of "srm" and of time surfaces; there in seconds, as all times then
+    temporal_kernel  of time surfaces: "kt", exp(-t / tau_1), or "ktzs", which sums to zero:
+                  exp(-t / tau_1) - exp(-t / tau_2) / 2
+    tau_1, tau_2  their time constants, in the unit of ``dt``
     reset         "subtract" the threshold, "subtract_next" (in the next step, snnTorch's) or "zero"
     detach_reset  no gradient flows through the reset
     surrogate     the gradient's shape, and ``slope`` its parameter (alpha or width); None: the one it usually has
-    norm          "batch" or "none" (then layers have a bias)
+    height        of the surrogates "boxcar" and "triangle": the gradient at the threshold; None: so that its area is 1
+    norm          "batch" or "none"; then layers have a ``bias``, unless that is false
     init_gain     weights begin as torch's uniform ones, +-1 / sqrt(inputs), times this; sqrt(3) keeps the variance of
                   what goes through, which deep networks without batch norm need
     readout       logits of a step: "spikes" (of "trace": traces) of neurons on the last layer, or its "current"
@@ -70,11 +79,17 @@ class NetworkSettings:
     learn_threshold: bool = False
     tau_m: float = 5.0
     tau_s: float = 3.0
+    dt: float = 1.0
+    temporal_kernel: str = "ktzs"
+    tau_1: float = 10.0
+    tau_2: float = 20.0
     reset: str = "subtract"
     detach_reset: bool = True
     surrogate: str = "fast_sigmoid"
     slope: float | None = None
+    height: float | None = None
     norm: str = "batch"
+    bias: bool = True
     init_gain: float = 1.0
     readout: str = "spikes"
     arithmetic: str = "float"
@@ -93,6 +108,7 @@ class NetworkSettings:
             ("norm", ("batch", "none")),
             ("readout", ("spikes", "current")),
             ("arithmetic", ("float", "integer")),
+            ("temporal_kernel", ("kt", "ktzs")),
         ):
             if getattr(self, name) not in allowed:
                 raise SpikeletError(
@@ -104,7 +120,7 @@ class NetworkSettings:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise SpikeletError(f"model.{name}: expected {low} to {high}, got {value}")
-        for name in ("pixel_scale", "v_threshold", "init_gain"):
+        for name in ("pixel_scale", "v_threshold", "init_gain", "dt", "tau_1", "tau_2"):
             if not 0 < getattr(self, name) < math.inf:
                 raise SpikeletError(f"model.{name}: expected a positive number, got {getattr(self, name)}")
         if self.slope is not None and (not self.slope > 0 or self.surrogate == "straight_through"):
@@ -122,9 +138,13 @@ class NetworkSettings:
             raise SpikeletError(f"model.num_steps: expected at least 1, got {self.num_steps}")
         if not 0 <= self.beta <= 1:
             raise SpikeletError(f"model.beta: expected a decay per step in [0, 1], got {self.beta}")
+        if self.height is not None and (not self.height > 0 or self.surrogate not in ("boxcar", "triangle")):
+            raise SpikeletError(f"model.height: expected a positive number, of boxcar or triangle, got {self.height}")
+        if self.neuron == "srm" and not 0 < self.tau_s < self.tau_m < math.inf:
+            raise SpikeletError(f"model.tau_m, model.tau_s: expected tau_m > tau_s > 0, got {self.tau_m}, {self.tau_s}")
         for name in ("tau_m", "tau_s"):
-            if not 1 <= getattr(self, name) < math.inf:
+            if self.neuron != "srm" and not 1 <= getattr(self, name) < math.inf:
                 raise SpikeletError(f"model.{name}: expected a time of at least 1 step, got {getattr(self, name)}")
         for name in ("learn_beta", "learn_threshold"):
-            if self.neuron == "trace" and getattr(self, name):
-                raise SpikeletError(f"model.{name}: expected false with model.neuron=trace, got true")
+            if self.neuron in ("trace", "srm") and getattr(self, name):
+                raise SpikeletError(f"model.{name}: expected false with model.neuron={self.neuron}, got true")

@@ -5,9 +5,10 @@ import torch
 from torch import Tensor, nn
 
 from spikelet.errors import SpikeletError
+from spikelet.events import Binned
 from spikelet.integer import Record
 from spikelet.metrics import effective_fanout, fanout, footprint, macs
-from spikelet.networks.layers import Residual, Shape, SpikingBlock
+from spikelet.networks.layers import Residual, Shape, SpikingBlock, SurfaceBlock
 from spikelet.networks.settings import NetworkSettings
 from spikelet.neurons import Neuron
 from spikelet.quantizers import weight_quantizer
@@ -17,7 +18,8 @@ class SNN(nn.Module):
     """A spiking network: ``network(x) -> logits [T, N, classes]``, what each step adds.
 
     x is a batch of images [N, C, H, W], pixels 0..255, shown for ``settings.num_steps`` steps, or of frames of events
-    [T, N, C, H, W], counts. The answer at a step is the argmax of the logits' sum so far. ``run`` has the signature of
+    [T, N, C, H, W], counts; of a network that begins with time surfaces, ``events.Binned``. The answer at a step is the
+    argmax of the logits' sum so far. ``run`` has the signature of
     ``IntegerNetwork.run`` and fills the same ``Record``.
     """
 
@@ -28,10 +30,12 @@ class SNN(nn.Module):
             expected = f"none, one or {input_shape[0]}, one per channel"
             raise SpikeletError(f"model.pixel_offset: expected {expected}, got {len(settings.pixel_offset)}")
 
-    def forward(self, x: Tensor, num_steps: int | None = None) -> Tensor:
+    def forward(self, x: Tensor | Binned, num_steps: int | None = None) -> Tensor:
         first, *rest = self.layers
         self._check(x)
-        if x.dim() == 4:
+        if isinstance(x, Binned):
+            x = first(x if num_steps is None else x.until(num_steps))
+        elif x.dim() == 4:
             x = self._shown(x, num_steps or self.settings.num_steps)
         else:
             if self.settings.arithmetic == "integer":
@@ -58,7 +62,14 @@ class SNN(nn.Module):
             raise SpikeletError(f"num_steps: expected 1 to {len(frames)}, the number of frames, got {num_steps}")
         return frames[:num_steps]
 
-    def _check(self, x: Tensor) -> None:
+    def _check(self, x: Tensor | Binned) -> None:
+        channels, height, width = self.input_shape
+        if self.surface is not None or isinstance(x, Binned):
+            sensor = (width, height, channels) if self.surface is not None else "no events, it has no time surfaces"
+            given = x.sensor_size if isinstance(x, Binned) else [*x.shape]
+            if given != sensor:
+                raise SpikeletError(f"x: expected events.Binned of a sensor {sensor}, got {given}")
+            return
         if x.dim() not in (4, 5) or tuple(x.shape[-3:]) != self.input_shape or not x.numel():
             shape = ", ".join(map(str, self.input_shape))
             raise SpikeletError(f"x: expected images [N, {shape}] or frames [T, N, {shape}], got {[*x.shape]}")
@@ -67,12 +78,23 @@ class SNN(nn.Module):
         """The weighted layers by name, in order."""
         return {name: module for name, module in self.layers.named_modules() if isinstance(module, SpikingBlock)}
 
+    @property
+    def surface(self) -> SurfaceBlock | None:
+        """What turns events into the first layer's spikes, where the network begins with time surfaces."""
+        return self.layers[0] if isinstance(self.layers[0], SurfaceBlock) else None
+
+    def spiking(self) -> dict[str, SpikingBlock | SurfaceBlock]:
+        """The layers that have neurons by name, in order."""
+        kinds = SpikingBlock | SurfaceBlock
+        named = ((name, module) for name, module in self.layers.named_modules() if isinstance(module, kinds))
+        return {name: block for name, block in named if block.neuron is not None}
+
     def neuron(self) -> Neuron:
         """One of its neurons: what is sent from layer to layer is the same kind of signal everywhere."""
         return next(block.neuron for block in self.blocks().values() if block.neuron is not None)
 
     @torch.no_grad()
-    def run(self, x: Tensor, num_steps: int | None = None, record: bool = False, **_: object) -> Record:
+    def run(self, x: Tensor | Binned, num_steps: int | None = None, record: bool = False, **_: object) -> Record:
         """Logits of a batch and, with ``record``, its spikes and synaptic operations. In evaluation mode."""
         training = self.training
         self.eval()
@@ -86,6 +108,8 @@ class SNN(nn.Module):
     def describe(self) -> list[dict]:
         """One row per weighted layer: name, neurons, weights, stored bytes, dense MACs of one step."""
         rows = []
+        if self.surface is not None:
+            rows.append(self.surface.describe() | {"name": next(iter(self.spiking()))})
         for name, block in self.blocks().items():
             quantizer, count = weight_quantizer(block.op), block.op.weight.numel()
             bits = quantizer.bits if quantizer else 32
@@ -104,15 +128,20 @@ class _Tally:
 
     def __init__(self, network: SNN) -> None:
         self.network, self.blocks, self.neuron = network, network.blocks(), network.neuron()
+        self.surface = network.surface
         self.spikes: dict[str, np.ndarray] = {}
         self.neurons: dict[str, int] = {}
         self.operations: dict[str, np.ndarray] = {}
         self.events: np.ndarray | None = None
 
-    def watch(self, x: Tensor, num_steps: int | None) -> Tensor:
-        if x.dim() == 5:
-            self.events = _numpy(x[:num_steps].flatten(1).sum(1, dtype=torch.float64))
+    def watch(self, x: Tensor | Binned, num_steps: int | None) -> Tensor:
         hooks = [block.register_forward_hook(self._hook(name)) for name, block in self.blocks.items()]
+        if isinstance(x, Binned):
+            self.events = x.per_step()[:num_steps]
+            assert self.surface is not None
+            hooks.append(self.surface.register_forward_hook(self._look))
+        elif x.dim() == 5:
+            self.events = _numpy(x[:num_steps].flatten(1).sum(1, dtype=torch.float64))
         try:
             return self.network(x, num_steps)
         finally:
@@ -130,6 +159,14 @@ class _Tally:
                 self.neurons[name] = output[0, 0].numel()
 
         return hook
+
+    def _look(self, surface: SurfaceBlock, inputs: tuple[Binned, ...], output: Tensor) -> None:
+        """What happens in the time surfaces; each of their events weighs a patch."""
+        name, events = next(iter(self.network.spiking())), self.events
+        assert events is not None
+        self.spikes[name] = _numpy(output.flatten(1).sum(1, dtype=torch.float64))
+        self.neurons[name] = output[0, 0].numel()
+        self.operations[name] = np.stack(2 * [events * surface.patch])
 
     def record(self, logits: np.ndarray) -> Record:
         names = tuple(self.spikes)
@@ -155,7 +192,7 @@ def _sources(layers: nn.Module, prefix: str, source: str, found: dict[str, str])
     Behind a residual block that is the last layer of its body.
     """
     for key, layer in layers.named_children():
-        if isinstance(layer, SpikingBlock):
+        if isinstance(layer, SpikingBlock | SurfaceBlock):
             found[prefix + key] = source
             source = prefix + key
         elif isinstance(layer, Residual):

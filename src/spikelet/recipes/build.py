@@ -9,13 +9,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from spikelet import datasets, networks
-from spikelet.datasets import EventSet, FrameSet, transforms
+from spikelet.datasets import BinnedSet, EventSet, FrameSet, transforms
 from spikelet.datasets.base import BatchSet
+from spikelet.datasets.frame_set import RecordingSet
 from spikelet.errors import SpikeletError
 from spikelet.networks import SNN, Network
+from spikelet.networks.published import expanded
 from spikelet.recipes.schema import Config, DataSettings
 
-EVENT_KEYS = ("protocol", "frames", "frame_us", "denoise_us", "rotate", "shift")
+EVENT_KEYS = ("protocol", "frames", "frame_us", "downsample", "denoise_us", "rotate", "shift")
 IMAGE_KEYS = ("augment", "eval_transform")
 
 
@@ -42,11 +44,31 @@ def check(config: Config) -> None:
     data, events = config.data, issubclass(choose("data.name", config.data.name, datasets.DATASETS), EventSet)
     if events and config.model.neuron is None:
         raise SpikeletError(f"model.neuron: {data.name} holds recordings, which need a spiking network; set it to lif")
+    if has_surfaces(config):
+        _check_surfaces(config, events)
+    elif data.downsample != 1:
+        raise SpikeletError(
+            f"data.downsample: without time surfaces (model.notation=TS...) expected 1, got {data.downsample}"
+        )
     for key in IMAGE_KEYS if events else EVENT_KEYS:
         given, default = getattr(data, key), getattr(DataSettings(), key)
         if given != default:
             what = "recordings" if events else "images"
             raise SpikeletError(f"data.{key}: {data.name} holds {what}; expected {default}, got {given}")
+
+
+def _check_surfaces(config: Config, events: bool) -> None:
+    step_us(config)
+    if not events:
+        raise SpikeletError(
+            f"model.notation: time surfaces (TS...) are for recordings, {config.data.name} holds images"
+        )
+    for key in ("frames", "frame_us"):
+        given, default = getattr(config.data, key), getattr(DataSettings(), key)
+        if given != default:
+            raise SpikeletError(
+                f"data.{key}: with time surfaces, whose steps have model.dt, expected {default}, got {given}"
+            )
 
 
 def dataset(config: Config, split: str, training: bool = False) -> BatchSet:
@@ -60,7 +82,7 @@ def dataset(config: Config, split: str, training: bool = False) -> BatchSet:
     how: dict[str, Any] = {"download": settings.download, "verify": settings.verify}
     if issubclass(kind, EventSet):
         recordings = kind(data_root(settings), split, subset, settings.protocol, **how)
-        return _frames(config, recordings, training)
+        return _recordings(config, recordings, training)
     input_shape(settings)
     images = kind(data_root(settings), split, subset, **how)
     if not training or transforms.AUGMENTS[settings.augment].size is None:
@@ -68,15 +90,31 @@ def dataset(config: Config, split: str, training: bool = False) -> BatchSet:
     return images
 
 
-def _frames(config: Config, recordings: EventSet, training: bool) -> FrameSet:
+def _recordings(config: Config, recordings: EventSet, training: bool) -> RecordingSet:
+    """Recordings as the network takes them: events in steps where it begins with time surfaces, else frames."""
     from spikelet.events import Frames, Jitter
 
-    settings = config.data
+    settings, steps = config.data, config.model.num_steps
     if settings.denoise_us:
         recordings = recordings.denoised(settings.denoise_us)
-    frames = Frames(config.model.num_steps, settings.frames, settings.frame_us)  # type: ignore[arg-type]
     moved = training and (settings.rotate or settings.shift)
-    return FrameSet(recordings, frames, Jitter(settings.rotate, settings.shift) if moved else None, config.seed)
+    jitter = Jitter(settings.rotate, settings.shift) if moved else None
+    if has_surfaces(config):
+        return BinnedSet(recordings, steps, step_us(config), settings.downsample, jitter, config.seed)
+    return FrameSet(recordings, Frames(steps, settings.frames, settings.frame_us), jitter, config.seed)
+
+
+def has_surfaces(config: Config) -> bool:
+    """Whether the network begins with time surfaces, so that it takes events, not frames."""
+    return expanded(config.model.notation).startswith("TS")
+
+
+def step_us(config: Config) -> int:
+    """Duration of a step of a network with time surfaces, in microseconds."""
+    us = round(config.model.dt * 1e6)
+    if us < 1 or abs(us - config.model.dt * 1e6) > 1e-6 * us:
+        raise SpikeletError(f"model.dt: of time surfaces, expected whole microseconds, got {config.model.dt} seconds")
+    return us
 
 
 def augment(settings: DataSettings) -> Callable[..., Tensor] | None:
@@ -88,6 +126,7 @@ def augment(settings: DataSettings) -> Callable[..., Tensor] | None:
 def input_shape(settings: DataSettings) -> tuple[int, int, int]:
     """(C, H, W) of the images that reach the network, which must be the same in training and after it."""
     width, height, channels = choose("data.name", settings.name, datasets.DATASETS).sensor_size
+    width, height = (-(-size // settings.downsample) for size in (width, height))
     judged = choose("data.eval_transform", settings.eval_transform, transforms.EVAL_TRANSFORMS).output_size(
         height, width
     )

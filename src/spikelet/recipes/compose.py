@@ -27,22 +27,30 @@ def packaged() -> dict[str, str]:
 
 
 # Words of published command lines, and the keys that they mean here.
-PUBLISHED = {"decay": "model.beta", "thresh": "model.v_threshold", "T": "model.num_steps", "quantizer": "model.weights"}
+PUBLISHED = {
+    "decay": "model.beta",
+    "lens": "model.slope",
+    "thresh": "model.v_threshold",
+    "T": "model.num_steps",
+    "quantizer": "model.weights",
+    "temporal_kernel": "model.temporal_kernel",
+    "ds": "data.downsample",
+    "dt": "model.dt",
+}
 
 
 def translated(word: str) -> str:
-    """An override in this project's words: work B's ``decay``, ``thresh``, ``lens`` and ``T``, and ``quantizer``.
+    """An override in this project's words: work B's ``decay``, ``thresh``, ``lens``, ``T``, ``ds``, ``dt`` (in ms), and
+    ``temporal_kernel``, and ``quantizer``.
 
     >>> [translated(word) for word in ("decay=0.25", "lens=0.5,0.25", "quantizer=cbp_ternary,none", "seed=2")]
     ['model.beta=0.25', 'model.slope=1,0.5', 'model.weights=cbp_ternary,float', 'seed=2']
     """
     key, equals, value = word.partition("=")
     if key == "lens":
-        try:
-            widths = [f"{2 * _positive(lens):g}" for lens in value.split(",")]
-        except ValueError:
-            raise SpikeletError(f"lens: expected half the surrogate's width, above 0, got {value!r}") from None
-        return f"model.slope={','.join(widths)}"
+        value = _scaled(value, 2, "lens: expected half the surrogate's width, above 0")
+    if key == "dt":
+        value = _scaled(value, 1e-3, "dt: expected a step's duration in ms, above 0")
     if key == "model.notation" and re.fullmatch(r"[^'\"]*[\[|][^'\"]*", value):
         value = f"'{value}'"  # Hydra would take the brackets of a residual block for a list
     if key == "quantizer":
@@ -50,11 +58,15 @@ def translated(word: str) -> str:
     return f"{PUBLISHED.get(key, key)}{equals}{value}"
 
 
-def _positive(text: str) -> float:
-    number = float(text)
-    if not number > 0:
-        raise ValueError
-    return number
+def _scaled(text: str, factor: float, expected: str) -> str:
+    """Positive numbers, separated by commas, times ``factor``."""
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = [0.0]
+    if not all(number > 0 for number in numbers):
+        raise SpikeletError(f"{expected}, got {text!r}")
+    return ",".join(f"{factor * number:g}" for number in numbers)
 
 
 def available(config_dir: str | None = None) -> dict[str, str]:

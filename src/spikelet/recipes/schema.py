@@ -28,7 +28,9 @@ class DataSettings:
     eval_transform  what is done to the images that the network is judged on: "none" or "center24"
     protocol        which recordings of an event data set: "full", or, of N-MNIST, "first-1000" and "6789"
     frames          how events become ``model.num_steps`` frames: "time" (equal durations) or "count" (equal numbers)
-    frame_us        length of a frame in microseconds where frames is "time"; None: the recording in equal parts
+    frame_us        length of a frame in microseconds where frames is "time"; None: the recording in equal parts.
+                    Time surfaces know no frames: their steps have ``model.dt`` seconds
+    downsample      for time surfaces: so many columns and rows of the sensor become one
     denoise_us      drop events without a neighbour's event in that time before them; 0: keep all
     rotate, shift   training recordings are turned by up to +-rotate degrees and moved by up to +-shift pixels
     verify          compare the files with their published checksums, else their sizes
@@ -44,6 +46,7 @@ class DataSettings:
     protocol: str = "full"
     frames: str = "time"
     frame_us: int | None = None
+    downsample: int = 1
     denoise_us: int = 0
     rotate: float = 0.0
     shift: int = 0
@@ -119,6 +122,7 @@ class Config:
             raise SpikeletError(f"data.frames: expected time or count, got {self.data.frames!r}")
         for name, value in (
             ("data.subset", self.data.subset),
+            ("data.downsample", self.data.downsample),
             ("evaluate.num_steps", self.evaluate.num_steps),
             ("evaluate.settle_steps", self.evaluate.settle_steps),
             ("evaluate.batch_size", self.evaluate.batch_size),

@@ -60,7 +60,8 @@ class Classifier(lightning.LightningModule):
         self.save_hyperparameters(described)
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
-        images, labels = batch[0].float(), batch[1]
+        images, labels = batch
+        images = images.float() if isinstance(images, Tensor) else images  # else events
         if self.augment is not None:
             drawn = ((self.seed * 10_007 + self.current_epoch) * 1_000_003 + index) * 1_009 + self.global_rank
             generator = torch.Generator(images.device).manual_seed(drawn)
