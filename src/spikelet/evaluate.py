@@ -83,7 +83,13 @@ def evaluate(
         report["ann_accuracy"] = right / samples
     activity = _activity(run, total, samples)
     operations = activity["synaptic_operations_per_sample"]["total"]
-    return _accuracy(curve) | report | activity | _cost(converted, operations, energy, events="input" in activity)
+    if "input" in activity:  # events are added, one by one; those of time surfaces are multiplied
+        entered = activity["synaptic_operations_per_sample"]["per_layer"]["input"]
+        multiplied = entered if isinstance(converted, SNN) and converted.surface is not None else 0
+        cost = _cost(converted, multiplied, operations - multiplied, energy)
+    else:
+        cost = _cost(converted, None, operations, energy)
+    return _accuracy(curve) | report | activity | cost
 
 
 def _was_converted(network: IntegerNetwork | SpikingNetwork | SNN) -> bool:
@@ -189,8 +195,9 @@ def _activity(run: Record, total: list[np.ndarray], samples: int) -> dict[str, A
 
 
 def _cost(
-    converted: IntegerNetwork | SpikingNetwork | SNN, operations: float, energy: EnergyTable, events: bool
+    converted: IntegerNetwork | SpikingNetwork | SNN, multiplied: float | None, added: float, energy: EnergyTable
 ) -> dict[str, Any]:
+    """``multiplied`` and ``added`` synaptic operations of a sample; None multiplied: the first layer, at every pixel."""
     described = [row for row in converted.describe() if row["weights"]]
     total = int(sum(row["macs"] for row in described))
     first = int(described[0]["macs"])
@@ -198,7 +205,7 @@ def _cost(
     return {
         "macs_per_sample": {"total": total, "first_layer": first},
         "energy_per_sample_joule": {
-            "snn": spend(0 if events else first, operations, energy),  # events are added, pixels multiplied
+            "snn": spend(first if multiplied is None else multiplied, added, energy),
             "ann": metrics.ann_energy(total, energy),
             "ann_int8": total * energy.int8_mac,
             "table": asdict(energy),

@@ -99,7 +99,7 @@ class BinnedSet(RecordingSet):
         super().__init__(data, jitter, seed)
         self.num_steps, self.dt_us, self.downsample = num_steps, dt_us, downsample
 
-    def __getitem__(self, draw: Draw | int) -> tuple[Binned, Tensor]:
+    def __getitem__(self, draw: Draw | int) -> tuple[Binned, Tensor]:  # type: ignore[override]
         """One recording, as a batch of one, and its label []; of epoch 0 where only the index is given."""
         binned, labels = self.__getitems__([draw])
         return binned, labels[0]

@@ -1,6 +1,7 @@
 """Encoders: values to currents or spikes over time, [N, ...] to [T, N, ...]. To add one: a file here, a line below.
 
-``delta`` alone takes a signal that has its time already, [T, N, ...]. Events become frames in ``spikelet.events``.
+``delta`` alone takes a signal that has its time already, [T, N, ...]. ``TimeSurface`` takes events, and learns: it is a
+module with weights, not one of ``ENCODERS``. Events become frames in ``spikelet.events``.
 """
 
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from spikelet.encoders.direct import direct
 from spikelet.encoders.latency import latency
 from spikelet.encoders.once import once
 from spikelet.encoders.rate import rate
+from spikelet.encoders.time_surface import TimeSurface
 from spikelet.encoders.unary import unary
 
 ENCODERS: dict[str, Callable[..., Tensor]] = {
@@ -23,4 +25,4 @@ ENCODERS: dict[str, Callable[..., Tensor]] = {
     "unary": unary,
 }
 
-__all__ = ["ENCODERS", "delta", "direct", "latency", "once", "rate", "unary"]
+__all__ = ["ENCODERS", "TimeSurface", "delta", "direct", "latency", "once", "rate", "unary"]

@@ -31,19 +31,20 @@ class SNN(nn.Module):
             raise SpikeletError(f"model.pixel_offset: expected {expected}, got {len(settings.pixel_offset)}")
 
     def forward(self, x: Tensor | Binned, num_steps: int | None = None) -> Tensor:
-        first, *rest = self.layers
         self._check(x)
+        out = self._first_layer(x, num_steps)
+        for layer in [*self.layers][1:]:
+            out = layer(out)
+        return out
+
+    def _first_layer(self, x: Tensor | Binned, num_steps: int | None) -> Tensor:
         if isinstance(x, Binned):
-            x = first(x if num_steps is None else x.until(num_steps))
-        elif x.dim() == 4:
-            x = self._shown(x, num_steps or self.settings.num_steps)
-        else:
-            if self.settings.arithmetic == "integer":
-                raise SpikeletError("x: a network in integer arithmetic takes images [N, C, H, W], got frames")
-            x = first(self.neuron().signal(self._first(x, num_steps)))
-        for layer in rest:
-            x = layer(x)
-        return x
+            return self.layers[0](x if num_steps is None else x.until(num_steps))
+        if x.dim() == 4:
+            return self._shown(x, num_steps or self.settings.num_steps)
+        if self.settings.arithmetic == "integer":
+            raise SpikeletError("x: a network in integer arithmetic takes images [N, C, H, W], got frames")
+        return self.layers[0](self.neuron().signal(self._until(x, num_steps)))
 
     def _shown(self, images: Tensor, num_steps: int) -> Tensor:
         """What the first layer makes of images, whose pixels it sees as (pixel - offset) / scale."""
@@ -56,7 +57,7 @@ class SNN(nn.Module):
         rising = self.neuron().signal(pixels.expand(num_steps, *pixels.shape))  # so no step's currents are another's
         return self.layers[0](rising)
 
-    def _first(self, frames: Tensor, num_steps: int | None) -> Tensor:
+    def _until(self, frames: Tensor, num_steps: int | None) -> Tensor:
         """The first ``num_steps`` frames of a recording."""
         if num_steps is not None and not 1 <= num_steps <= len(frames):
             raise SpikeletError(f"num_steps: expected 1 to {len(frames)}, the number of frames, got {num_steps}")
@@ -64,12 +65,13 @@ class SNN(nn.Module):
 
     def _check(self, x: Tensor | Binned) -> None:
         channels, height, width = self.input_shape
-        if self.surface is not None or isinstance(x, Binned):
-            sensor = (width, height, channels) if self.surface is not None else "no events, it has no time surfaces"
+        if self.surface is not None:
             given = x.sensor_size if isinstance(x, Binned) else [*x.shape]
-            if given != sensor:
-                raise SpikeletError(f"x: expected events.Binned of a sensor {sensor}, got {given}")
+            if given != (width, height, channels):
+                raise SpikeletError(f"x: expected events.Binned of a sensor {(width, height, channels)}, got {given}")
             return
+        if isinstance(x, Binned):
+            raise SpikeletError("x: expected images or frames, got events.Binned; a network for them begins in TS")
         if x.dim() not in (4, 5) or tuple(x.shape[-3:]) != self.input_shape or not x.numel():
             shape = ", ".join(map(str, self.input_shape))
             raise SpikeletError(f"x: expected images [N, {shape}] or frames [T, N, {shape}], got {[*x.shape]}")
@@ -137,7 +139,7 @@ class _Tally:
     def watch(self, x: Tensor | Binned, num_steps: int | None) -> Tensor:
         hooks = [block.register_forward_hook(self._hook(name)) for name, block in self.blocks.items()]
         if isinstance(x, Binned):
-            self.events = x.per_step()[:num_steps]
+            self.events = _numpy(x.per_step()[:num_steps])
             assert self.surface is not None
             hooks.append(self.surface.register_forward_hook(self._look))
         elif x.dim() == 5:

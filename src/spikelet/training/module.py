@@ -105,7 +105,7 @@ class Classifier(lightning.LightningModule):
     def _forward(self, images: Tensor, num: int) -> tuple[Tensor, Tensor]:
         """Logits, and the synaptic operations per sample in millions (0 where they cost nothing)."""
         if self.meter is None:
-            return self.network(images), torch.zeros((), device=images.device)
+            return self.network(images), torch.zeros((), device=self.device)
         with measure_operations(self.network, self.meter) as meter:
             logits = self.network(images)
         return logits, meter.total / num / 1e6
