@@ -143,7 +143,7 @@ class NetworkSettings:
         if self.neuron == "srm" and not 0 < self.tau_s < self.tau_m < math.inf:
             raise SpikeletError(f"model.tau_m, model.tau_s: expected tau_m > tau_s > 0, got {self.tau_m}, {self.tau_s}")
         for name in ("tau_m", "tau_s"):
-            if self.neuron != "srm" and not 1 <= getattr(self, name) < math.inf:
+            if self.neuron == "trace" and not 1 <= getattr(self, name) < math.inf:
                 raise SpikeletError(f"model.{name}: expected a time of at least 1 step, got {getattr(self, name)}")
         for name in ("learn_beta", "learn_threshold"):
             if self.neuron in ("trace", "srm") and getattr(self, name):
