@@ -7,19 +7,15 @@ of one of those files, which hold the commit, the recipe, the seed, the versions
 """
 
 import argparse
-import csv
-import json
 import re
-from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
-from spikelet import plots
-from spikelet.report import read_report
+from results_low_bits import LOW_BITS, low_bits
+from results_tables import DOCS, Report, keep, measured, read_all, table_head, without_seed
 
-DOCS = Path(__file__).parents[1] / "docs"
+from spikelet import plots
+
 README = DOCS.parent / "README.md"
-Report = dict[str, Any]
 
 # Work D's LeNet on MNIST from its committed logs: accuracy, T, positive, negative spikes, operations (per image).
 PUBLISHED_D = {
@@ -55,46 +51,6 @@ the noise.
 """
 
 
-LOW_BITS = ("stbp-", "mnist-stbp-")  # how their reports are called
-BASELINE = "mnist-stbp-fp32"
-LOW_BITS_RUNS = {  # name without seed: what it is
-    BASELINE: "full precision",
-    "stbp-cbp_ternary": "ternary, CBP",
-    "stbp-binary-constant": "binary, CBP",
-    "stbp-cbp_binary": "binary, CBP, learning rate to 0",
-    "stbp-ste": "ternary, straight through",
-    "stbp-twn": "ternary, TWN",
-    "stbp-uniform2": "2 bits, LSQ",
-    "stbp-ternary-integer": "ternary, trained on in integers",
-    "stbp-binary-integer": "binary, trained on in integers",
-}
-LOW_BITS_HEAD = """
-## One and two bits per weight
-
-The spiking LeNet of the mnist-stbp recipes, T = 4, 10,000 test images, seeds 1 to 3; the first and the last layer
-stay in full precision. The low-bit networks begin with the full-precision one of their seed and train for sixteen
-quarters of an epoch. Each was made
-by the command under its name (S is the seed), with `train.precision=32-true`:
-
-    mnist-stbp-fp32        spikelet train recipe=mnist-stbp-fp32 seed=S
-    stbp-cbp_ternary       spikelet train recipe=mnist-stbp-ternary seed=S init_from=mnist-stbp-fp32-sS
-    stbp-twn, -uniform2    the same with quantizer=twn, quantizer=uniform2
-    stbp-ste               the same as stbp-cbp_ternary with train.lr_lambda=0
-    stbp-cbp_binary        the same with quantizer=cbp_binary
-    stbp-binary-constant   spikelet train recipe=mnist-stbp-binary seed=S init_from=mnist-stbp-fp32-sS
-    stbp-ternary-integer   spikelet train recipe=mnist-stbp-ternary init_from=stbp-cbp_ternary-s1 \\
-                               model.arithmetic=integer train.lr_lambda=0 train.num_epochs=2 train.lr=0.0001
-    stbp-binary-integer    the same with recipe=mnist-stbp-binary init_from=stbp-cbp_binary-s1 train.schedule=cosine
-
-CFS is the constraint failure score, 0 where every weight is on a level. "Below" compares seed by seed.
-
-"""
-
-
-def table_head(*columns: str) -> str:
-    return "| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|\n"
-
-
 CURVE = "at T = 1, 2, 3, 4 (%)"
 HEADER = table_head(
     "network", "accuracy", "ANN", "T", CURVE, "spikes (negative)", "SOP", "non-zero", "energy", "weights"
@@ -118,26 +74,6 @@ def published_row(k: int) -> str:
     accuracy, steps, positive, negative, operations = PUBLISHED_D[k]
     start = f"| work D, published, k = {k} | {100 * accuracy:.2f} % | | {steps} | | "
     return start + f"{positive + negative:,} ({negative:,}) | {operations / 1e6:.3f} M | | | |\n"
-
-
-def read_all() -> dict[str, Report]:
-    return {path.stem: json.loads(path.read_text()) for path in sorted((DOCS / "reports").glob("*.json"))}
-
-
-def keep(runs: list[str]) -> None:
-    for run in runs:
-        report, folder = read_report(run), Path(run).resolve()
-        whose = f"{folder.parents[1].name}," if folder.parent.name == "evaluate" else ""
-        report |= constraint_failures(folder)
-        (DOCS / "reports" / f"{whose}{folder.name}.json").write_text(json.dumps(report, indent=1) + "\n")
-
-
-def constraint_failures(folder: Path) -> dict[str, Any]:
-    """The constraint failure score after the first and the last epoch of a run that had constraints."""
-    path = folder / "metrics.csv"
-    rows = list(csv.DictReader(path.open(newline=""))) if path.is_file() else []
-    scores = [float(row["constraint_failure"]) for row in rows if row.get("constraint_failure")]
-    return {"constraint_failure": [scores[0], scores[-1]]} if scores else {}
 
 
 def was_converted(report: Report) -> bool:
@@ -193,12 +129,6 @@ def costs(reports: dict[str, Report]) -> str:
     return text + "\n![accuracy against synaptic operations](figures/trade_off.png)\n"
 
 
-def measured(benchmark: str) -> dict[str, Any] | None:
-    """What ``benchmarks/BENCHMARK.py --json`` left in docs/reports, where it has been run."""
-    path = DOCS / "reports" / "benchmarks" / f"{benchmark}.json"
-    return json.loads(path.read_text()) if path.exists() else None
-
-
 def engine() -> str:
     facts = measured("integer_engine")
     if facts is None:
@@ -211,96 +141,6 @@ def engine() -> str:
         name = f"{line['contender']} {line['variant']}".strip()
         text += f"| {name} | {line['num_steps'] or '-'} | {line['batch']} | {line['threads']} | {line['allocator']} "
         text += f"| {line['images_per_second']:,.0f} | {line['engine_is']:.2f} x |\n"
-    return text
-
-
-def without_seed(name: str) -> str:
-    return re.sub(r"-s\d+(?=,|$)", "", name)
-
-
-def low_bits(everything: dict[str, Report]) -> str:
-    """The spiking LeNet of the mnist-stbp recipes with few bits per weight, against itself in full precision."""
-    groups: dict[str, list[Report]] = {}
-    for name, report in everything.items():
-        if name.startswith(LOW_BITS):
-            groups.setdefault(without_seed(name), []).append(report)
-    if BASELINE not in groups:
-        return ""
-    text = LOW_BITS_HEAD + table_head(
-        "run",
-        "what",
-        "accuracy of each seed",
-        "mean",
-        "below full precision",
-        "CFS, end / first epoch",
-        "weights",
-        "SOP",
-    )
-    full = {report["seed"]: report["accuracy"] for report in groups[BASELINE]}
-    for name in (name for name in LOW_BITS_RUNS if name in groups):
-        text += low_bits_row(name, groups[name], full)
-    labels = [
-        (LOW_BITS_RUNS[name], groups[name]) for name in LOW_BITS_RUNS if name in groups and name[-7:] != "integer"
-    ]
-    plots.plot_memory(labels, DOCS / "figures" / "memory.png")
-    text += "\n![accuracy against weight memory](figures/memory.png)\n"
-    return text + in_integers(everything) + constrained_cost() + "".join(map(trained_speed, ("ternary", "binary")))
-
-
-def low_bits_row(name: str, group: list[Report], full: dict[int, float]) -> str:
-    below = mean(100 * (full[report["seed"]] - report["accuracy"]) for report in group)
-    each = [100 * report["accuracy"] for report in group]
-    spread = f" ± {stdev(each):.2f}" if len(each) > 1 else ""
-    scores = [report["constraint_failure"] for report in group if "constraint_failure" in report]
-    failure = f"{100 * mean(end / begin for begin, end in scores):.2f} %" if scores else ""
-    operations = mean(report["synaptic_operations_per_sample"]["total"] for report in group) / 1e6
-    return (
-        f"| `{name}` | {LOW_BITS_RUNS[name]} | {', '.join(f'{a:.2f}' for a in each)} | {mean(each):.2f}{spread} % "
-        f"| {below:.2f} | {failure} "
-        f"| {group[0]['weight_bytes'] / 1000:,.0f} kB | {operations:.2f} M |\n"
-    )
-
-
-def in_integers(everything: dict[str, Report]) -> str:
-    told = {name: report for name, report in everything.items() if "accuracy_trained" in report.get("agreement", {})}
-    if not told:
-        return ""
-    text = "\n### Trained networks in integers\n\n`spikelet convert RUN`; the runs called integer were trained on with "
-    text += "`model.arithmetic=integer`. Over the 10,000 test images:\n\n"
-    text += table_head("run", "equal answers", "neurons that fire as often", "accuracy as trained", "in integers")
-    for name, report in told.items():
-        a = report["agreement"]
-        values = (a["answers"], a["neurons"], a["accuracy_trained"], a["accuracy_integer"])
-        text += f"| `{name}` | " + " | ".join(f"{100 * value:.2f} %" for value in values) + " |\n"
-    return text
-
-
-def constrained_cost() -> str:
-    facts = measured("constrained")
-    if facts is None:
-        return ""
-    text = f"\n### What constraints cost\n\n`python benchmarks/constrained.py`: {facts['notation']}, batch "
-    text += f"{facts['batch']}, {facts['threads']} threads; {facts['processor']}.\n\n"
-    text += table_head("weights", "epoch", "more than full precision")
-    for name, seconds in facts["seconds_per_epoch"].items():
-        text += f"| {name} | {seconds:.2f} s | {100 * facts['more_than_full_precision'][name]:.1f} % |\n"
-    return text
-
-
-def trained_speed(levels: str) -> str:
-    facts = measured(f"trained_engine_{levels}")
-    if facts is None:
-        return ""
-    text = f"\n`python benchmarks/trained_engine.py {facts['run']}`: {facts['weights']}, T = {facts['num_steps']}, "
-    text += (
-        f"{facts['spikes']:,.0f} spikes and {facts['operations'] / 1e6:.2f} M operations per image, {facts['threads']} "
-    )
-    text += f"threads; {facts['processor']}; median of {facts['rounds']} rounds.\n\n"
-    text += table_head("contender", "batch", "images/s", "the engine is", "equal answers")
-    for line in facts["rows"]:
-        name = f"{line['contender']} {line['variant']}".strip()
-        text += f"| {name} | {line['batch']} | {line['images_per_second']:,.0f} | {line['engine_is']:.1f} x "
-        text += f"| {100 * line['equal_answers']:.1f} % |\n"
     return text
 
 

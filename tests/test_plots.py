@@ -199,6 +199,17 @@ def test_constraints_over_the_epochs(failures, said, tmp_path):
     assert drawn[0] == [[i + 1, cfs] for i, cfs in enumerate(failures)]
 
 
+def test_histories_of_several_stages_share_an_axis(tmp_path):
+    stages = [{"train_accuracy": [0.2, 0.4], "constraint_failure": [0.1, 0.01]}, {"train_accuracy": [0.5]}]
+    figure = plots.plot_histories({"a": stages, "b": [{"train_accuracy": [0.3]}]}, tmp_path / "histories.png")
+    accuracy, failure = figure.axes
+    first, second = (line.get_xydata().tolist() for line in accuracy.get_lines())
+    assert [x for x, y in first if y == y] == [1, 2, 3] and first[2][0] == 2.5 and second == [[1, 0.3]]
+    assert [len(line.get_xydata()) for line in failure.get_lines()] == [2]
+    with pytest.raises(SpikeletError, match="runs: expected train_accuracy"):
+        plots.plot_histories({"a": []})
+
+
 def test_constraints_leave_out_what_is_missing():
     rows = [{**row, "multiplier": "", "constraint_failure": "nan"} for row in constrained([0.1])] + constrained([0.1])
     figure = plots.plot_constraints([{k: v for k, v in row.items() if k != "window"} for row in rows])

@@ -197,7 +197,7 @@ def _activity(run: Record, total: list[np.ndarray], samples: int) -> dict[str, A
 def _cost(
     converted: IntegerNetwork | SpikingNetwork | SNN, multiplied: float | None, added: float, energy: EnergyTable
 ) -> dict[str, Any]:
-    """``multiplied`` and ``added`` synaptic operations of a sample; None multiplied: the first layer, at every pixel."""
+    """What a sample costs: operations multiplied (None: those of the first layer, at every pixel) and added."""
     described = [row for row in converted.describe() if row["weights"]]
     total = int(sum(row["macs"] for row in described))
     first = int(described[0]["macs"])

@@ -18,7 +18,7 @@ from spikelet.plots.reports import (
     plot_trade_off,
 )
 from spikelet.plots.style import COLOURS, COLUMN, INK, NEGATIVE, NEUTRAL, POSITIVE, STYLE, short_number
-from spikelet.plots.training import firing_rates, plot_constraints, plot_training
+from spikelet.plots.training import firing_rates, plot_constraints, plot_histories, plot_training
 
 __all__ = [
     "COLOURS",
@@ -34,6 +34,7 @@ __all__ = [
     "plot_accuracy",
     "plot_constraints",
     "plot_cost",
+    "plot_histories",
     "plot_layers",
     "plot_memory",
     "plot_operations",

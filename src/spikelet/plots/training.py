@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+History = Mapping[str, Sequence[float]]
+
 # Column: the title of its panel, and its scale.
 _CONSTRAINTS = {
     "constraint_failure": ("CFS", decades_axis),
@@ -64,6 +66,48 @@ def plot_constraints(rows: Sequence[Mapping[str, Any]], path: str | Path | None 
             axes.set_ylabel(title)
         _epoch_axis(figure, len(rows))
     return figure
+
+
+def plot_histories(runs: Mapping[str, Sequence[History]], path: str | Path | None = None) -> "Figure":
+    """Training accuracy of several runs, epoch by epoch, and the constraint failure score where one has it.
+
+    runs  name to the stages of its training, one after the other (a gap parts them); a stage has the columns of
+          ``metrics.csv``: ``train_accuracy`` and perhaps ``constraint_failure``, each [epochs]
+    """
+    if not any(stage.get("train_accuracy") for stages in runs.values() for stage in stages):
+        raise SpikeletError("runs: expected train_accuracy in at least one of them, got none")
+    kinds = {"train_accuracy": "Training accuracy (%)", "constraint_failure": "CFS"}
+    curves = {kind: [_joined(stages, kind) for stages in runs.values()] for kind in kinds}
+    curves = {kind: found for kind, found in curves.items() if any(len(values) for _, values in found)}
+    shades = colours(len(runs))
+    with drawing(path, 0.6 + 1.5 * len(curves), rows=len(curves), sharex=True) as (figure, all_axes):
+        for axes, (kind, found) in zip(all_axes, curves.items(), strict=True):
+            known = np.concatenate([values[np.isfinite(values)] for _, values in found])
+            accuracy = kind == "train_accuracy"
+            to_axis = accuracy_axis(axes, known, [], gap=0.15) if accuracy else decades_axis(axes, known)
+            ends = []
+            for name, (epochs, values), colour in zip(runs, found, shades, strict=True):
+                if len(values):
+                    axes.plot(epochs, values, "o-", markersize=2.5, color=colour, clip_on=False)
+                    last = percent(values[-1]) if accuracy else f"{values[-1]:.2g}"
+                    ends.append((float(values[-1]), f"{name}  {last}", colour))
+            label_ends(figure, axes, ends, to_axis)
+            axes.set_ylabel(kinds[kind])
+        _epoch_axis(figure, max(int(epochs[-1]) for found in curves.values() for epochs, _ in found if len(epochs)))
+    return figure
+
+
+def _joined(stages: Sequence[History], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Epochs, counted from 1 over all stages, and values; NaN between two stages, so that no line joins them."""
+    epochs, values, done = [], [], 0
+    for stage in stages:
+        column = [float(value) for value in stage.get(name, ())]
+        if column and values:
+            epochs, values = [*epochs, done + 0.5], [*values, np.nan]
+        epochs += [done + i + 1 for i in range(len(column))]
+        values += column
+        done += len(stage.get("train_accuracy", column))
+    return np.array(epochs), np.array(values)
 
 
 def firing_rates(history: Sequence[Mapping[str, float]], path: str | Path | None = None) -> "Figure":
