@@ -39,6 +39,12 @@ def test_gradients_reach_every_parameter(norm: str, readout: str) -> None:
     assert sum(bool(p.grad.any()) for p in snn.parameters() if p.grad is not None) >= len([*snn.parameters()]) - 2
 
 
+def test_weights_begin_as_large_as_they_are_told_to() -> None:
+    plain, large = network(norm="none"), network(norm="none", init_gain=3.0)
+    for (name, one), other in zip(plain.named_parameters(), large.parameters(), strict=True):
+        assert torch.allclose(other, 3 * one if name.endswith("weight") else one)
+
+
 @pytest.mark.parametrize("reset", ["subtract", "subtract_next", "zero"])
 def test_samples_of_a_batch_do_not_know_each_other(reset: str) -> None:
     snn = network(reset=reset).eval()
