@@ -50,8 +50,8 @@ NARROW_RUNS = {
 NARROW_HEAD = """
 ### CIFAR-10, a narrow 7Conv-3FC
 
-The 7Conv-3FC of work B with an eighth of its channels (recipes cifar10-stbp-narrow-*), no batch norm, no pooling, T = 8,
-10,000 test images, seed 1. All three begin with the same 10 epochs in full precision at T = 2, and get the same
+The 7Conv-3FC of work B with an eighth of its channels (recipes cifar10-stbp-narrow-*), no batch norm, no pooling,
+T = 8, 10,000 test images, seed 1. All three begin with the same 10 epochs in full precision at T = 2, and get the same
 further training: 16 quarters of an epoch at T = 2, then 8 at T = 8. With `train.precision=32-true`:
 
     cifar10-narrow-t2      spikelet train recipe=cifar10-stbp-narrow-fp32 T=2                            # 66.46 %

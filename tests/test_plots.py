@@ -518,3 +518,46 @@ def test_summary_table_puts_ann_and_snn_side_by_side():
         assert words in shown
     console.print(report.summary_table({"accuracy": 0.9, "ann_accuracy": 0.9}))
     assert "90.00 %" in console.export_text()
+
+
+def recording(num=2000):
+    rng = np.random.default_rng(1)
+    events = np.zeros(num, [("t", "i8"), ("x", "i2"), ("y", "i2"), ("p", "i1")])
+    events["t"] = np.sort(rng.integers(5_000, 305_000, num))
+    events["x"], events["y"], events["p"] = rng.integers(0, 34, num), rng.integers(0, 20, num), rng.random(num) < 0.7
+    return events
+
+
+def test_a_recording_moves(tmp_path):
+    events = recording()
+    frames = plots.recording_animation(events, tmp_path / "r.gif", (34, 34, 2), frame_us=10_000)
+    assert frames.shape == (30, 34, 34, 3) and frames.dtype == np.uint8
+    coloured = (frames < 255).any(-1)
+    seen = np.zeros_like(coloured)
+    seen[(events["t"] - events["t"][0]) // 10_000, events["y"], events["x"]] = True
+    assert np.array_equal(coloured, seen)
+    with Image.open(tmp_path / "r.gif") as movie:
+        assert movie.n_frames == 30 and movie.size == (272, 272)
+
+
+def test_event_rates_add_up(tmp_path):
+    events = recording()
+    (axes,) = plots.event_rates(events, tmp_path / "rates.png", bin_us=1_000).axes
+    totals = [patch.get_data().values.sum() / 1_000 for patch in axes.patches]
+    assert totals == [(events["p"] == 1).sum(), (events["p"] == 0).sum()]
+
+
+@pytest.mark.parametrize(
+    ("events", "more", "said"),
+    [
+        (recording(0), {}, "events: expected at least one"),
+        (recording()[::-1], {}, "events: expected times that never run back"),
+        (recording(), {"sensor_size": (20, 34, 2)}, "outside the sensor of 20 x 34"),
+        (recording(), {"frame_us": 0}, "expected at least 1, got 0"),
+        (recording(), {"path": "r.png"}, "path: expected a name that ends in .gif"),
+    ],
+)
+def test_what_is_no_recording_is_refused(events, more, said, tmp_path):
+    with pytest.raises(SpikeletError, match=said):
+        plots.recording_animation(events, **({"path": tmp_path / "r.gif"} | more))
+    assert not [*tmp_path.iterdir()]

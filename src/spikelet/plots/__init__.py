@@ -6,6 +6,7 @@ suffix says). Nothing touches pyplot, so no display is needed and nothing is lef
 
 from spikelet.plots.animation import spike_bar_animation
 from spikelet.plots.rasters import raster
+from spikelet.plots.recordings import event_rates, recording_animation
 from spikelet.plots.reports import (
     Report,
     Reports,
@@ -30,6 +31,7 @@ __all__ = [
     "STYLE",
     "Report",
     "Reports",
+    "event_rates",
     "firing_rates",
     "plot_accuracy",
     "plot_constraints",
@@ -42,6 +44,7 @@ __all__ = [
     "plot_trade_off",
     "plot_training",
     "raster",
+    "recording_animation",
     "short_number",
     "spike_bar_animation",
 ]

@@ -1,0 +1,120 @@
+"""Recordings of events: an animation of what the sensor saw, and how many events there were when."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from spikelet.errors import SpikeletError
+from spikelet.plots.axes import from_zero, label_ends
+from spikelet.plots.style import NEGATIVE, POSITIVE, drawing, tick_text, whole_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FRAMES = 100  # most frames of an animation
+SIDE = 256  # pixels of an animation's longer side, at least
+FULL = 3  # events of a pixel in a frame that give the full colour
+
+
+def recording_animation(
+    events: np.ndarray, path: str | Path, sensor_size: tuple[int, int, int] | None = None, frame_us: int | None = None
+) -> np.ndarray:
+    """A GIF of a recording: in each frame the events of ``frame_us``, polarity 1 blue, 0 orange, many of them darker.
+
+    events       fields t (us), x, y, p, as of ``read_events``; times never run back
+    path         ends in .gif
+    sensor_size  (W, H, P); None: as large as the events need
+    frame_us     microseconds of a frame; None: the recording in 50 frames. At most 100 frames are shown, the first ones
+    returns      the frames before they are enlarged, uint8 [frames, H, W, 3]
+
+    >>> events = np.array([(0, 0, 0, 1), (900, 1, 1, 0)], [("t", "i8"), ("x", "i2"), ("y", "i2"), ("p", "i1")])
+    >>> import tempfile
+    >>> recording_animation(events, Path(tempfile.mkdtemp()) / "two.gif", frame_us=500).shape
+    (2, 2, 2, 3)
+    """
+    from PIL import Image
+
+    path = Path(path)
+    if path.suffix != ".gif":
+        raise SpikeletError(f"path: expected a name that ends in .gif, got {path.name!r}")
+    width, height = _picture(events, sensor_size)
+    if height == 1:
+        raise SpikeletError("sensor_size: a sensor of one row makes no moving picture; see plots.event_rates")
+    frames = _colours(_counts(events, width, height, _step(events, frame_us, 50)))
+    scale = -(-SIDE // max(width, height))
+    pictures = [Image.fromarray(f).resize((width * scale, height * scale), Image.Resampling.NEAREST) for f in frames]
+    with whole_file(path) as temporary:
+        pictures[0].save(temporary, "GIF", save_all=True, append_images=pictures[1:], duration=60, loop=0)
+    return frames
+
+
+def event_rates(events: np.ndarray, path: str | Path | None = None, bin_us: int | None = None) -> "Figure":
+    """Events per second over the time of a recording, of each polarity.
+
+    events  fields t (us) and p, as of ``read_events``; times never run back
+    bin_us  microseconds over which events are counted; None: the recording in 100 parts
+    """
+    _check(events)
+    step = _step(events, bin_us, 100)
+    bins = (events["t"] - events["t"][0]) // step
+    edges = np.arange(int(bins[-1]) + 2) * step / 1e3
+    known = [p for p in (1, 0) if (events["p"] == p).any()]
+    rates = {p: np.bincount(bins[events["p"] == p], minlength=len(edges) - 1) / (step / 1e6) for p in known}
+    names, colours = {1: "polarity 1", 0: "polarity 0" if len(known) > 1 else "all"}, {1: POSITIVE, 0: NEGATIVE}
+    with drawing(path, 1.6) as (figure, (axes,)):
+        to_axis = from_zero(axes, np.concatenate([*rates.values()]))
+        for p, rate in rates.items():
+            axes.stairs(rate, edges, color=colours[p])
+        ends = [(rate[-1], f"{names[p]}  {int((events['p'] == p).sum()):,}", colours[p]) for p, rate in rates.items()]
+        label_ends(figure, axes, ends, to_axis)
+        axes.set_xlim(0, edges[-1])
+        axes.set_xlabel("Time (ms)")
+        axes.set_ylabel("Events per second")
+        axes.yaxis.set_major_formatter(lambda value, _: tick_text(value))
+    return figure
+
+
+def _check(events: np.ndarray) -> None:
+    if len(events) == 0:
+        raise SpikeletError("events: expected at least one, got none")
+    if (np.diff(events["t"]) < 0).any():
+        raise SpikeletError("events: expected times that never run back")
+
+
+def _picture(events: np.ndarray, sensor_size: tuple[int, int, int] | None) -> tuple[int, int]:
+    """Width and height of the sensor, which all events must be on."""
+    _check(events)
+    needed = int(events["x"].max()) + 1, int(events["y"].max()) + 1
+    width, height = needed if sensor_size is None else sensor_size[:2]
+    if needed[0] > width or needed[1] > height or min(events["x"].min(), events["y"].min()) < 0:
+        raise SpikeletError(f"events: some lie outside the sensor of {width} x {height} pixels")
+    return width, height
+
+
+def _step(events: np.ndarray, step_us: int | None, parts: int) -> int:
+    if step_us is not None and step_us < 1:
+        raise SpikeletError(f"frame_us, bin_us: expected at least 1, got {step_us}")
+    return step_us or max(1, -(-int(events["t"][-1] - events["t"][0] + 1) // parts))
+
+
+def _counts(events: np.ndarray, width: int, height: int, frame_us: int) -> np.ndarray:
+    """Events of each polarity, pixel and frame: int64 [frames, 2, H, W]."""
+    frame = (events["t"] - events["t"][0]) // frame_us
+    shown = events[frame < FRAMES]
+    frame = frame[: len(shown)]
+    polarity = (shown["p"] > 0).astype(np.int64)
+    sites = ((frame * 2 + polarity) * height + shown["y"]) * width + shown["x"]
+    total = (int(frame[-1]) + 1) * 2 * height * width
+    return np.bincount(sites, minlength=total).reshape(-1, 2, height, width)
+
+
+def _colours(counts: np.ndarray) -> np.ndarray:
+    """White without events; towards a polarity's colour with them: uint8 [frames, H, W, 3]."""
+    from matplotlib.colors import to_rgb
+
+    away = 1 - np.array([to_rgb(colour) for colour in (NEGATIVE, POSITIVE)])  # what each colour takes from white
+    strength = np.minimum(counts, FULL) / FULL
+    strength = np.where(strength > 0, 0.4 + 0.6 * strength, 0)
+    mixed = 1 - np.einsum("fphw,pc->fhwc", strength, away)
+    return (255 * mixed.clip(0, 1)).round().astype(np.uint8)
