@@ -11,8 +11,6 @@ same weights and frames must give the peers' spikes and loss curve. Peers need `
 from __future__ import annotations
 
 import argparse
-import ctypes
-import gc
 import json
 import os
 import subprocess
@@ -23,6 +21,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from _memory import growth
 from _networks import CONTENDERS, IN_FLOAT64, NOTATION, SAME, Missing, Trainer
 
 from spikelet import doctor
@@ -123,26 +122,11 @@ def memory(name: str, given: argparse.Namespace) -> float:
 
 
 def own_memory(name: str, given: argparse.Namespace) -> float:
-    """Everything is loaded, compiled and warm on one sample first: what follows is the batch's.
-
-    Memory that loading left free goes back to the system before, or the batch could hide in it.
-    """
+    """Of three steps; one sample warms up first."""
     trainer = CONTENDERS[name](2, 34)
     frames, labels = data(given)
     trainer.step(frames[:, :1].contiguous(), labels[:1])
-    gc.collect()
-    if doctor.has_glibc():
-        ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    before = _status("VmRSS")
-    for _ in range(3):
-        trainer.step(frames, labels)
-    return (_status("VmHWM") - before) / 1024
-
-
-def _status(key: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line.split()[1] for line in lines if line.startswith(f"{key}:")))
+    return growth(lambda: [trainer.step(frames, labels) for _ in range(3)])
 
 
 def best(figures: dict[str, dict[str, float]], library: str, kind: str) -> float:

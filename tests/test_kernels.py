@@ -235,6 +235,15 @@ def test_gpu_lif_equals_the_reference(shape, layout, reset, spike, dtype, seed, 
     check_lif("cuda", LAYOUTS[layout](currents(shape, dtype, seed)), reset, spike, beta, num_steps)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@settings(max_examples=40, deadline=None)
+@given(**CASES, num_steps=st.sampled_from([None, 5]))
+def test_gpu_srm_equals_the_reference(shape, layout, reset, spike, dtype, seed, num_steps) -> None:
+    from triton_cases import check_srm
+
+    check_srm("cuda", LAYOUTS[layout](currents(shape, dtype, seed)), reset.detached, spike, num_steps)
+
+
 @pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU is tested itself")
 def test_gpu_kernels_in_tritons_interpreter() -> None:

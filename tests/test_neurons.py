@@ -174,6 +174,58 @@ def test_srm() -> None:
     assert neuron(3 * x[:3]).flatten().tolist() == [0, 1, 0]
 
 
+class Window(torch.autograd.Function):
+    """DTS-SNN's spike: strictly above 0.05; slope 1 where the membrane is less than that away from it."""
+
+    @staticmethod
+    def forward(ctx, u: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(u)
+        return (u > 0.05).to(u.dtype)
+
+    @staticmethod
+    def backward(ctx, grad: torch.Tensor) -> torch.Tensor:
+        (u,) = ctx.saved_tensors
+        return grad * ((u - 0.05).abs() < 0.05)
+
+
+def srm_as_published(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Membranes and spikes of reference 3.6, whose reset comes with the next step and is not detached."""
+    m = c = s = torch.zeros_like(x[0])
+    membranes, spikes = [], []
+    for current in x:
+        m = math.exp(-5 / 60) * m * (1 - s) + current
+        c = math.exp(-5 / 20) * c * (1 - s) + current
+        u = 60 / (60 - 20) * (m - c)
+        s = Window.apply(u)
+        membranes.append(u)
+        spikes.append(s)
+    return torch.stack(membranes), torch.stack(spikes)
+
+
+def test_srm_fires_and_learns_as_published() -> None:
+    x = torch.tensor([0.1, 0, 0, 0, 0, 0, 0], dtype=torch.float64).reshape(-1, 1)
+    membranes, _ = srm_as_published(x)
+    assert membranes.flatten().tolist() == pytest.approx([0, 0.02119, 0.03599, 0.04597, 0.0523, 0, 0], abs=1e-5)
+    assert srm_as_published(3 * x)[0][:3].flatten().tolist() == pytest.approx([0, 0.06356, 0], abs=1e-5)
+    published = SRM(tau_m=60, tau_s=20, dt=5, surrogate=boxcar(2 * 0.05, height=1), detach_reset=False)
+    for dtype in (torch.float32, torch.float64):
+        given = 0.05 * torch.randn(300, 4, 40, generator=torch.Generator().manual_seed(2), dtype=dtype)
+        inputs = [given.clone().requires_grad_() for _ in range(2)]
+        found, expected = published(inputs[0]), srm_as_published(inputs[1])[1]
+        assert found.any() and torch.equal(found, expected)  # none of these is at the threshold itself
+        for spikes in (found, expected):
+            (spikes * torch.arange(300.0, dtype=dtype)[:, None, None].sin()).sum().backward()
+        of_found, of_expected = (given.grad for given in inputs)
+        assert of_expected is not None and torch.allclose(of_found, of_expected, rtol=0, atol=1e-5 * of_expected.max())
+
+
+def test_srm_keeps_its_input_and_no_membranes() -> None:
+    x, kept = torch.randn(300, 2, 40).requires_grad_(), []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        SRM()(x)
+    assert [t.data_ptr() for t in kept] == [x.data_ptr()]
+
+
 def test_beta_from_tau() -> None:
     decay = SRM(tau_m=60, tau_s=20, dt=5).decay
     assert decay == pytest.approx((0.92004, 0.77880, 1.5), abs=1e-5)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from spikelet.kernels import fused, reference
-from spikelet.kernels.reference import Reset
+from spikelet.kernels.reference import Decay, Reset
 from spikelet.surrogate import SURROGATES, Surrogate
 
 
@@ -33,6 +33,25 @@ def check_lif(device: str, x: Tensor, reset: Reset, spike: Surrogate, beta: floa
     assert torch.equal(plain, found), "numbers that are not learned"
 
 
+def check_srm(device: str, x: Tensor, detached: bool, spike: Surrogate, num_steps: int | None) -> None:
+    """Spikes bit for bit; gradients to 1e-5 of the largest (float32)."""
+    from spikelet.kernels import gpu
+
+    x = (x if num_steps is None else x[0]).to(device).detach().requires_grad_()
+    wide = x.detach().float().requires_grad_()
+    repeated = wide if num_steps is None else wide.expand(num_steps, *wide.shape)
+    decay = Decay(0.92004, 0.77880, 1.5)
+    found = fused.run(fused.Layer(spike, Reset(0.0, detached), decay), gpu, x, num_steps, 0.0, 0.25)
+    expected = reference.srm(repeated, decay, 0.25, spike, detached)
+    assert torch.equal(found.float(), expected), "spikes"
+    weight = torch.randn(found.shape, generator=torch.Generator().manual_seed(1)).to(device, x.dtype)
+    of_x, wanted = (
+        torch.autograd.grad((s * weight).sum(), given)[0].float() for s, given in ((found, x), (expected, wide))
+    )
+    tolerance = 1e-5 if x.dtype == torch.float32 else 2**-7
+    assert (of_x - wanted).abs().max() <= tolerance * wanted.abs().max() + 1e-30, "gradient of x"
+
+
 def main() -> None:
     x = 1.5 * torch.randn(6, 2, 3, 7, 9, generator=torch.Generator().manual_seed(0))
     x = torch.where(x > 0.5, (8 * x).round() / 8, x)
@@ -44,6 +63,9 @@ def main() -> None:
     for given in (last, x.bfloat16(), last.half()):
         check_lif("cpu", given, Reset(), SURROGATES["atan"](), 0.9, None)
         check_lif("cpu", given, Reset(0.0), SURROGATES["sigmoid"](), 0.5, 4)
+        check_srm("cpu", given, True, SURROGATES["atan"](), None)
+    for make, detached, held in itertools.product(SURROGATES.values(), [True, False], [None, 5]):
+        check_srm("cpu", x, detached, make(), held)
 
 
 if __name__ == "__main__":

@@ -67,8 +67,7 @@ class TimeSurface(nn.Module):
         self.kernel, self.tau, self.dt = kernel, tau, dt
         self.surface = surface.Surface(sensor_size, cell, reach, *_traces(kernel, tau, dt))
         self.weight = nn.Parameter(torch.empty(sensor_size[2], *cell))
-        bound = math.sqrt(6 / ((sensor_size[2] + 1) * cell[0] * cell[1]))
-        nn.init.uniform_(self.weight, -bound, bound)
+        nn.init.xavier_uniform_(self.weight.data[None, :, None])  # of a convolution of P channels to 1
 
     @property
     def out_features(self) -> int:
@@ -103,7 +102,7 @@ def _cell(cell: int | tuple[int, int], flat: bool) -> tuple[int, int]:
 
 
 def _traces(kernel: str, tau: float | tuple[float, float], dt: float) -> tuple[tuple[float, float], float]:
-    """The decays of both traces, and what an event adds to the second."""
+    """The rates of both traces per step, and what an event adds to the second."""
     if kernel not in KERNELS:
         raise SpikeletError(f"kernel: expected one of {', '.join(KERNELS)}, got {kernel!r}")
     if kernel == "kt" and not isinstance(tau, int | float):
@@ -111,5 +110,4 @@ def _traces(kernel: str, tau: float | tuple[float, float], dt: float) -> tuple[t
     first, second = (tau, 2 * tau) if isinstance(tau, int | float) else tau
     if not (0 < first < second < math.inf and 0 < dt < math.inf):
         raise SpikeletError(f"tau, dt: expected 0 < tau1 < tau2 and dt > 0, got {tau} and {dt}")
-    decays = math.exp(-dt / first), math.exp(-dt / second)
-    return decays, (0.0 if kernel == "kt" else first / second)
+    return (dt / first, dt / second), (0.0 if kernel == "kt" else first / second)

@@ -14,6 +14,7 @@ from spikelet.events.arrays import SensorSize
 from spikelet.events.packed import Packed
 
 ORIGINS = ("first", "zero")
+TENSORS = ("steps", "sites", "starts")
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,8 @@ class Binned:
 
     def to(self, device: str | torch.device, non_blocking: bool = False) -> Binned:
         """The same batch on ``device``."""
-        moved = (part.to(device, non_blocking=non_blocking) for part in (self.steps, self.sites, self.starts))
-        return Binned(*moved, self.num_steps, self.sensor_size)
+        moved = {name: getattr(self, name).to(device, non_blocking=non_blocking) for name in TENSORS}
+        return replace(self, **moved)
 
     def __getitem__(self, chosen: slice) -> Binned:
         """The recordings ``chosen``, one after the other.
@@ -80,8 +81,7 @@ class Binned:
 
     def pin_memory(self) -> Binned:
         """The same batch in memory that a GPU can fetch while the CPU goes on."""
-        pinned = (part.pin_memory() for part in (self.steps, self.sites, self.starts))
-        return Binned(*pinned, self.num_steps, self.sensor_size)
+        return replace(self, **{name: getattr(self, name).pin_memory() for name in TENSORS})
 
 
 def bin_batch(
@@ -119,7 +119,8 @@ def bin_batch(
     sensor_size, targets = _targets(packed.sensor_size, downsample, moves)
     limits = int(num_steps), int(dt_us), int(np.prod(sensor_size)), origin == "first"
     arrays = kernels.bin_sparse(packed.times, packed.sites, packed.places(chosen), targets, *limits)
-    return Binned(*(torch.from_numpy(array) for array in arrays), num_steps, sensor_size)
+    steps, sites, starts = map(torch.from_numpy, arrays)
+    return Binned(steps, sites, starts, num_steps, sensor_size)
 
 
 def _targets(sensor_size: SensorSize, downsample: int, moves: np.ndarray | None) -> tuple[SensorSize, np.ndarray]:

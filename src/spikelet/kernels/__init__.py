@@ -62,7 +62,7 @@ def lif_hold(
 
 
 def _lif(x: Tensor, num_steps: int | None, beta: Number, v_threshold: Number, surrogate: Spike, reset: Reset) -> Tensor:
-    backend = _backend("lif", x, surrogate, beta, v_threshold)
+    backend = _backend(x, surrogate, beta, v_threshold)
     if backend is None or not isinstance(surrogate, Surrogate):
         return reference.lif(_repeated(x, num_steps), beta, v_threshold, surrogate, reset)
     return fused.run(fused.Layer(surrogate, reset), backend, x, num_steps, beta, v_threshold)
@@ -87,7 +87,7 @@ def srm_hold(
 
 
 def _srm(x: Tensor, num_steps: int | None, decay: Decay, v_threshold: float, surrogate: Spike, detach_reset: bool):
-    backend = _backend("srm", x, surrogate, 0.0, v_threshold)
+    backend = _backend(x, surrogate, 0.0, v_threshold)
     if backend is None or not isinstance(surrogate, Surrogate):
         return reference.srm(_repeated(x, num_steps), decay, v_threshold, surrogate, detach_reset)
     layer = fused.Layer(surrogate, Reset(0.0, detach_reset), decay)
@@ -98,7 +98,7 @@ def _repeated(x: Tensor, num_steps: int | None) -> Tensor:
     return x if num_steps is None else x.expand(num_steps, *x.shape)
 
 
-def _backend(kind: str, x: Tensor, surrogate: Spike, beta: Number, v_threshold: Number) -> ModuleType | None:
+def _backend(x: Tensor, surrogate: Spike, beta: Number, v_threshold: Number) -> ModuleType | None:
     """The module with the fused kernel for such a call; None: the reference."""
     device = x.device.type
     plain = isinstance(surrogate, Surrogate) and _single(beta) and _single(v_threshold)
@@ -108,7 +108,7 @@ def _backend(kind: str, x: Tensor, surrogate: Spike, beta: Number, v_threshold: 
         return None  # at rest nothing may fire: the fused kernels know a spike by its membrane
     if device == "cpu":
         return _module("cpu")
-    return _module("gpu") if kind == "lif" and _has_triton() else None
+    return _module("gpu") if _has_triton() else None
 
 
 @cache

@@ -1,9 +1,9 @@
-"""Fused neuron kernels for a GPU, in Triton: one forward and one backward per layer and pass, LIF in all its settings.
+"""Fused neuron kernels for a GPU, in Triton: one forward and one backward per layer and pass; SRM, LIF in all settings.
 
 A program takes a block of neurons through all steps with its membranes in registers. The backward computes the
 membranes again, into the memory of the gradient that they are about to be replaced by; only where that is of 16 bits or
-summed over the steps, it takes scratch memory for them. Arithmetic in float32, never contracted: spikes are those of
-the reference.
+summed over the steps, it takes scratch memory for them, and always for the two traces of an SRM. Arithmetic in float32,
+never contracted: spikes are those of the reference.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from spikelet.kernels.fused import Layer, Steps
-from spikelet.kernels.reference import Number
+from spikelet.kernels.reference import Decay, Number
 
 try:
     import triton
@@ -36,6 +36,9 @@ def forward(layer: Layer, beta: Number, v_threshold: Number, x: Steps, spikes: T
     num_steps = spikes.shape[0]
     neurons = spikes.numel() // num_steps
     memory = (x.tensor, spikes, x.stride, spikes.stride(0), neurons, num_steps)
+    if layer.decay is not None:
+        _srm_forward[(triton.cdiv(neurons, BLOCK),)](*memory, *layer.decay, v_threshold, BLOCK=BLOCK, **EXACT)
+        return
     _lif_forward[(triton.cdiv(neurons, BLOCK),)](*memory, *_numbers(layer, beta, v_threshold), BLOCK=BLOCK, **EXACT)
 
 
@@ -43,6 +46,8 @@ def backward(
     layer: Layer, beta: Number, v_threshold: Number, x: Steps, grad: Steps, out: Steps, num_steps: int
 ) -> tuple[Any, Any]:
     """Fill ``out`` with the gradient of ``x``; returns those of beta and v_threshold."""
+    if layer.decay is not None:
+        return _backward_srm(layer, layer.decay, v_threshold, x, grad, out, num_steps)
     neurons = grad.tensor.numel() // num_steps
     in_place = out.stride != 0 and out.tensor.dtype == torch.float32
     u = out.tensor if in_place else torch.empty((num_steps, neurons), dtype=torch.float32, device=x.tensor.device)
@@ -57,6 +62,18 @@ def backward(
     _lif_backward[(programs,)](*memory, *numbers, scale, height, attached, **settings, **EXACT)
     total = sums.double().sum(0)
     return (total[0], total[1]) if wanted else (0.0, 0.0)
+
+
+def _backward_srm(
+    layer: Layer, decay: Decay, v_threshold: Number, x: Steps, grad: Steps, out: Steps, num_steps: int
+) -> tuple[float, float]:
+    neurons = grad.tensor.numel() // num_steps
+    traces = torch.empty((2, num_steps, neurons), dtype=torch.float32, device=x.tensor.device)
+    memory = (x.tensor, grad.tensor, out.tensor, *traces, x.stride, grad.stride, out.stride, neurons, num_steps)
+    settings = {"SLOPE": SLOPES[layer.surrogate.name], "HELD": out.stride == 0, "BLOCK": BLOCK}
+    numbers = *decay, v_threshold, *_slope(layer), float(not layer.reset.detached)
+    _srm_backward[(triton.cdiv(neurons, BLOCK),)](*memory, *numbers, **settings, **EXACT)
+    return 0.0, 0.0
 
 
 def _numbers(layer: Layer, beta: Number, v_threshold: Number) -> tuple[Any, ...]:
@@ -225,3 +242,107 @@ def _lif_backward(
     if SUMS:
         tl.store(sums + 2 * tl.program_id(0), tl.sum(tl.where(inside, of_beta, 0.0)))
         tl.store(sums + 2 * tl.program_id(0) + 1, tl.sum(tl.where(inside, of_threshold, 0.0)))
+
+
+@triton.jit
+def _srm_forward(
+    x,
+    s,
+    x_step,
+    s_step,
+    neurons,
+    num_steps,
+    membrane,
+    synapse,
+    gain,
+    v_threshold,
+    BLOCK: tl.constexpr,
+):
+    i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = i < neurons
+    m = tl.zeros([BLOCK], tl.float32)
+    c = tl.zeros([BLOCK], tl.float32)
+    x += i
+    s += i
+    for _ in range(num_steps):
+        current = tl.load(x, mask=inside, other=0.0).to(tl.float32)
+        m = membrane * m + current
+        c = synapse * c + current
+        fired = gain * (m - c) - v_threshold >= 0
+        tl.store(s, tl.where(fired, 1.0, 0.0).to(s.dtype.element_ty), mask=inside)
+        m = tl.where(fired, 0.0, m)
+        c = tl.where(fired, 0.0, c)
+        x += x_step
+        s += s_step
+
+
+@triton.jit
+def _srm_backward(
+    x,
+    grad,
+    out,
+    of_m,
+    of_c,
+    x_step,
+    grad_step,
+    out_step,
+    neurons,
+    num_steps,
+    membrane,
+    synapse,
+    gain,
+    v_threshold,
+    scale,
+    height,
+    attached,
+    SLOPE: tl.constexpr,
+    HELD: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = i < neurons
+    m = tl.zeros([BLOCK], tl.float32)
+    c = tl.zeros([BLOCK], tl.float32)
+    x += i
+    grad += i
+    out += i
+    of_m += i
+    of_c += i
+    for _ in range(num_steps):
+        current = tl.load(x, mask=inside, other=0.0).to(tl.float32)
+        m = membrane * m + current
+        c = synapse * c + current
+        tl.store(of_m, m, mask=inside)
+        tl.store(of_c, c, mask=inside)
+        fired = gain * (m - c) - v_threshold >= 0
+        m = tl.where(fired, 0.0, m)
+        c = tl.where(fired, 0.0, c)
+        x += x_step
+        grad += grad_step
+        out += out_step
+        of_m += neurons
+        of_c += neurons
+    tl.debug_barrier()  # what a thread reads below, another one may have written
+    carry_m = tl.zeros([BLOCK], tl.float32)
+    carry_c = tl.zeros([BLOCK], tl.float32)
+    held = tl.zeros([BLOCK], tl.float32)
+    for _ in range(num_steps):
+        grad -= grad_step
+        out -= out_step
+        of_m -= neurons
+        of_c -= neurons
+        m = tl.load(of_m, mask=inside, other=0.0)
+        c = tl.load(of_c, mask=inside, other=0.0)
+        above = gain * (m - c) - v_threshold
+        given = tl.load(grad, mask=inside, other=0.0).to(tl.float32)
+        back_m = membrane * carry_m
+        back_c = synapse * carry_c
+        soft = (given - attached * (back_m * m + back_c * c)) * _slope_at(above, scale, height, SLOPE)
+        carry_m = tl.where(above >= 0, 0.0, back_m) + gain * soft
+        carry_c = tl.where(above >= 0, 0.0, back_c) - gain * soft
+        if HELD:
+            held += carry_m + carry_c
+        else:
+            tl.store(out, (carry_m + carry_c).to(out.dtype.element_ty), mask=inside)
+    if HELD:
+        tl.store(out, held.to(out.dtype.element_ty), mask=inside)

@@ -151,6 +151,67 @@ def add_product(typingctx, total, to, factors, start, number, vectors):
 
 
 @intrinsic
+def spread(typingctx, number, lanes):
+    """A vector of ``lanes`` (a constant) numbers, all of them ``number``."""
+    if not isinstance(lanes, types.IntegerLiteral):
+        raise RequireLiteralValue("lanes")
+    kind = Vector(number, lanes.literal_value)
+
+    def generate(context, builder, signature, arguments):
+        return _spread(builder, arguments[0], context.get_value_type(number), kind.lanes)
+
+    return kind(number, lanes), generate
+
+
+@intrinsic
+def product(typingctx, left, right):
+    """left * right."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.fmul(*arguments)
+
+    return left(left, right), generate
+
+
+@intrinsic
+def plus_product(typingctx, summand, left, right):
+    """summand + left * right, rounded once if possible."""
+
+    def generate(context, builder, signature, arguments):
+        multiplied = builder.fmul(*arguments[1:], flags=["contract"])
+        return builder.fadd(arguments[0], multiplied, flags=["contract"])
+
+    return left(summand, left, right), generate
+
+
+@intrinsic
+def minus_product(typingctx, summand, left, right):
+    """summand - left * right, rounded once if possible."""
+
+    def generate(context, builder, signature, arguments):
+        multiplied = builder.fmul(*arguments[1:], flags=["contract"])
+        return builder.fsub(arguments[0], multiplied, flags=["contract"])
+
+    return left(summand, left, right), generate
+
+
+@intrinsic
+def total(typingctx, vector):
+    """The sum of a vector of a power of two float32s: its halves are added, then theirs."""
+
+    def generate(context, builder, signature, arguments):
+        (numbers,), half = arguments, vector.lanes // 2
+        while half:
+            upper = ir.Constant(ir.VectorType(I32, half), list(range(half, 2 * half)))
+            lower = ir.Constant(ir.VectorType(I32, half), list(range(half)))
+            parts = (builder.shuffle_vector(numbers, numbers, side) for side in (lower, upper))
+            numbers, half = builder.fadd(*parts), half // 2
+        return builder.extract_element(numbers, I32(0))
+
+    return vector.dtype(vector), generate
+
+
+@intrinsic
 def nonzero(typingctx, array, start, lanes):
     """Bit i of the result tells whether array[start + i] is not 0, for i < ``lanes`` (a constant)."""
     if not isinstance(lanes, types.IntegerLiteral):
