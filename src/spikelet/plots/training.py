@@ -99,7 +99,9 @@ def plot_histories(runs: Mapping[str, Sequence[History]], path: str | Path | Non
 
 def _joined(stages: Sequence[History], name: str) -> tuple[np.ndarray, np.ndarray]:
     """Epochs, counted from 1 over all stages, and values; NaN between two stages, so that no line joins them."""
-    epochs, values, done = [], [], 0
+    epochs: list[float] = []
+    values: list[float] = []
+    done = 0
     for stage in stages:
         column = [float(value) for value in stage.get(name, ())]
         if column and values:
