@@ -1,4 +1,4 @@
-"""N-MNIST: the .bin format, the protocols, the packed cache, batches of frames; on fakes, then on the files at hand."""
+"""N-MNIST: the protocols, the packed cache, batches of frames; on fakes, then on the files at hand."""
 
 import errno
 import hashlib
@@ -15,14 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from spikelet.datasets import DATASETS, MNIST, NMNIST, FrameSet, event_cache, loader
-from spikelet.datasets.atis import LAST_US, MARK_US, bin_bytes, parse_bin
 from spikelet.datasets.event_base import list_recordings
 from spikelet.errors import DataError, SpikeletError
-from spikelet.events import Frames, Jitter, Packed, denoise, make_events, to_frames
+from spikelet.events import Frames, Jitter, Packed, denoise, to_frames
+from spikelet.events.formats import atis
 
 NUM_TRAIN, NUM_TEST, NUM_MORE = 300, 60, 12
 SENSOR = NMNIST.sensor_size
@@ -50,60 +48,6 @@ def fake(root: Path, split: str = "train", protocol: str = "full", **more: Any) 
 
 def same(a: Packed, b: Packed) -> bool:
     return len(a) == len(b) and all(np.array_equal(a[i], b[i]) for i in range(len(a)))
-
-
-# ---------------------------------------------------------------- the .bin format
-
-
-def test_bytes_of_an_event_by_hand() -> None:
-    data = bytes([33, 12, 0b1000_0001, 0b0000_0010, 0b0000_0011])
-    assert parse_bin(data).tolist() == [((1 << 16) + (2 << 8) + 3, 33, 12, 1)]
-    assert bin_bytes(make_events([(1 << 16) + (2 << 8) + 3], [33], [12], [1])) == data
-    assert len(parse_bin(b"")) == 0
-
-
-def test_marks_move_all_later_times_and_are_dropped() -> None:
-    def event(t: int) -> bytes:
-        return bytes([1, 2, 0, t >> 8, t & 255])
-
-    mark = bytes([77, 240, 255, 255, 255])
-    events = parse_bin(event(10) + mark + event(20) + event(30) + mark + mark + event(5))
-    assert events["t"].tolist() == [10, 20 + 8192, 30 + 8192, 5 + 3 * 8192]
-    assert events["x"].tolist() == [1] * 4 and events["y"].tolist() == [2] * 4
-
-
-@settings(max_examples=100, deadline=None)
-@given(
-    rows=st.lists(
-        st.tuples(st.integers(0, 2 * LAST_US), st.integers(0, 255), st.integers(0, 239), st.integers(0, 1)), max_size=30
-    )
-)
-def test_bin_round_trip(rows: list[tuple[int, int, int, int]]) -> None:
-    rows = sorted(rows)
-    events = make_events(*([row[i] for row in rows] for i in range(4)))
-    data = bin_bytes(events)
-    assert np.array_equal(parse_bin(data), events)
-    late = max((t - LAST_US for t, *_ in rows), default=0)
-    assert len(data) == 5 * (len(rows) + max(0, -(-late // MARK_US)))
-    if data:
-        with pytest.raises(ValueError, match=r"truncated, it holds .* no multiple of 5"):
-            parse_bin(data[:-1])
-
-
-@pytest.mark.parametrize(
-    ("event", "message"),
-    [
-        ((0, 256, 0, 0), "x: expected 0 to 255, got 256 to 256"),
-        ((0, 0, 240, 0), "y: expected 0 to 239, got 240 to 240"),
-        ((0, 0, 0, 2), "p: expected 0 to 1"),
-        ((-1, 0, 0, 0), "t: expected 0 to"),
-    ],
-)
-def test_what_the_format_has_no_room_for_is_refused(event: tuple[int, ...], message: str) -> None:
-    with pytest.raises(SpikeletError, match=message):
-        bin_bytes(make_events(*([value] for value in event)))
-    with pytest.raises(SpikeletError, match="t: expected times that do not run back"):
-        bin_bytes(make_events([5, 4], [0, 0], [0, 0], [0, 0]))
 
 
 # ---------------------------------------------------------------- the data set
@@ -156,7 +100,7 @@ def test_recordings_are_those_of_the_files(root: Path) -> None:
     for i in (0, len(data) - 1):
         events, label = data[i]
         path = root / "NMNIST" / "Train" / data.classes[label] / f"{int(data.indices[i]):05d}.bin"
-        assert np.array_equal(events, parse_bin(path.read_bytes()))
+        assert np.array_equal(events, atis.parse(path.read_bytes()))
 
 
 def test_subset_keeps_the_first_of_the_splits_that_train(root: Path) -> None:
@@ -234,9 +178,9 @@ def test_missing_recordings_say_what_where_and_how(root: Path, tmp_path: Path) -
 
 
 def far_away(path: Path) -> bytes:
-    events = parse_bin(path.read_bytes())
+    events = atis.parse(path.read_bytes())
     events["x"][3] = 34
-    return bin_bytes(events)
+    return atis.to_bytes(events)
 
 
 def back_in_time(path: Path) -> bytes:
@@ -336,9 +280,9 @@ def test_denoised_recordings_follow_the_rule(small: Path) -> None:
 def test_another_source_makes_another_cache(small: Path, writes: list[str]) -> None:
     before = fake(small).cached.recordings
     path = small / "NMNIST" / "Train" / "0" / "00001.bin"
-    events = parse_bin(path.read_bytes())
+    events = atis.parse(path.read_bytes())
     events["p"] = 1 - events["p"]
-    path.write_bytes(bin_bytes(events))  # the same name and size
+    path.write_bytes(atis.to_bytes(events))  # the same name and size
     os.utime(path, ns=(1, 1))
     after = fake(small)
     assert np.array_equal(after[0][0], events) and not np.array_equal(before[0], events)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from spikelet.convert import check_equivalence, to_integer, to_spiking
     from spikelet.errors import ConversionError, DataError, FormatError, SpikeletError
+    from spikelet.events import read_events
     from spikelet.integer import IntegerNetwork
     from spikelet.networks import SNN, Network, NetworkSettings, build
     from spikelet.neurons import IF, LIF, PLIF, SRM, ThresholdWalk, TraceLIF
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _ROOMS = {
     "convert": ("check_equivalence", "to_integer", "to_spiking"),
     "errors": ("ConversionError", "DataError", "FormatError", "SpikeletError"),
+    "events": ("read_events",),
     "integer": ("IntegerNetwork",),
     "networks": ("SNN", "Network", "NetworkSettings", "build"),
     "neurons": ("IF", "LIF", "PLIF", "SRM", "ThresholdWalk", "TraceLIF"),
@@ -50,6 +52,7 @@ __all__ = [
     "load",
     "load_network",
     "quantize",
+    "read_events",
     "to_integer",
     "to_spiking",
 ]

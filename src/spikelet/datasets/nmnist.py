@@ -5,10 +5,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from spikelet.datasets.atis import bin_bytes, parse_bin
 from spikelet.datasets.base import Source, write_whole
 from spikelet.datasets.event_base import EventSet, Protocol, Split
 from spikelet.events import make_events
+from spikelet.events.formats import atis
 
 # The further samples of four digits: all official training samples of the digit in this range of indices, 2,000 each.
 MORE = {6: (30_821, 51_067), 7: (1_001, 20_230), 8: (1_001, 21_709), 9: (1_001, 20_735)}
@@ -98,7 +98,7 @@ class NMNIST(EventSet):
 
     @classmethod
     def _parse(cls, data: bytes) -> np.ndarray:
-        return parse_bin(data)
+        return atis.parse(data)
 
     @classmethod
     def write_fake(
@@ -113,7 +113,7 @@ class NMNIST(EventSet):
         wanted += [("Train", MORE[digit][0] + 10 * k + digit, digit) for digit in MORE for k in range(num_more)]
         for part, index, digit in wanted:
             path = Path(root).expanduser() / cls.folder / part / str(digit) / f"{index:05d}.bin"
-            write_whole(path, bin_bytes(fake_recording(digit, rng)))
+            write_whole(path, atis.to_bytes(fake_recording(digit, rng)))
 
 
 def fake_recording(digit: int, rng: np.random.Generator, num_events: int = 300) -> np.ndarray:

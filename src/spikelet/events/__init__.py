@@ -1,4 +1,4 @@
-"""Events: arrays of (t, x, y, p), their checks and changes, and frames of them, one recording or a batch at a time."""
+"""Events: arrays of (t, x, y, p), their files, checks and changes, and frames and steps of them."""
 
 from spikelet.events.arrays import (
     EVENT,
@@ -12,6 +12,7 @@ from spikelet.events.arrays import (
     move,
 )
 from spikelet.events.binned import Binned, bin_batch
+from spikelet.events.formats import read_events
 from spikelet.events.frames import Frames, batch_frames, to_frames
 from spikelet.events.jitter import Jitter
 from spikelet.events.packed import Packed, pack
@@ -33,5 +34,6 @@ __all__ = [
     "make_events",
     "move",
     "pack",
+    "read_events",
     "to_frames",
 ]
