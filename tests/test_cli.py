@@ -216,6 +216,30 @@ def test_datasets_lists_and_shows(elsewhere: Path, capsys: pytest.CaptureFixture
     assert "spikelet datasets mnist download=true" in capsys.readouterr().out
 
 
+def test_datasets_check_reads_counts_and_draws(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, num in (("dvs-gesture", 24), ("mnist", 20)):
+        DATASETS[name].write_fake("data", num, num)
+        assert cli.main(["datasets", "check", name, "data.root=data", "data.verify=false"]) == 0
+        shown = capsys.readouterr().out
+        assert re.search(rf"^all +{num} +{num}", shown, re.M) and f"figure: runs/datasets/{name}.png" in shown
+        assert "numbers and checksums were not compared" in shown and Path(f"runs/datasets/{name}.png").is_file()
+    assert cli.main(["datasets", "check", "dvs-gesture", "data.root=data", "output=few.png"]) == 2
+    shown, said = capsys.readouterr()
+    assert "dvs-gesture-train has 1,176 recordings, 24 of them found" in shown and "its MD5 is" in shown
+    assert said.startswith("spikelet: error: dvs-gesture: ") and said.count("\n") == 1 and Path("few.png").is_file()
+    assert cli.main(["datasets", "check", "digits"]) == 0
+    assert "all is there, and as published" in capsys.readouterr().out
+
+
+def test_datasets_check_reports_odd_labels(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    DATASETS["dvs-gesture"].write_fake("data", 12, 12)
+    table = Path("data/DVSGesture/DvsGesture/user01_fluorescent_labels.csv")
+    table.write_text(table.read_text() + "3,5,5\n")
+    assert cli.main(["datasets", "check", "dvs-gesture", "data.root=data", "data.verify=false"]) == 0
+    shown = capsys.readouterr().out
+    assert f"note: {table}: row 13 ends at 5 us" in shown and f"note: {table}: row 13 has no event" in shown
+
+
 def test_doctor(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["doctor", "data.root=nowhere"]) == 0
     shown = capsys.readouterr().out
@@ -424,6 +448,10 @@ def test_ctrl_c_says_how_to_go_on(elsewhere: Path) -> None:
         (["datasets", "mnits"], ("mnits", "did you mean mnist?")),
         (["datasets", "mnist", "download=maybe"], ("download", "true or false")),
         (["datasets", "download=true"], ("download", "which")),
+        (["datasets", "check"], ("NAME", "exactly one")),
+        (["datasets", "check", "shd", "download=true"], ("download", "takes no such key", "data.verify")),
+        (["datasets", "check", "shd", "data.root=nowhere"], ("nowhere", "shd_train has 8,156 recordings, 0 of them")),
+        (["datasets", "n-cars", "download=true", "data.root=nowhere"], ("n-cars", "by hand", "prophesee")),
         (["doctor", "now"], ("now",)),
     ],
 )

@@ -16,6 +16,7 @@ from test_floors import FLOORS
 from test_readme import PAGES, ROOT, SHORT, blocks, commands, run_block, run_line
 
 from spikelet import cli
+from spikelet.datasets import DATASETS
 from spikelet.metrics import PUBLISHED_LOGS, EnergyTable
 from spikelet.networks import PUBLISHED
 from spikelet.recipes import compose, schema
@@ -160,10 +161,7 @@ def test_recipes_that_the_documents_name_exist() -> None:
     recipes = compose.packaged()
     first_words = {name.split("-")[0] for name in recipes}
     named = {name for page in PAGES for name in re.findall(r"`([a-z0-9]+-[\w-]+)`", page.read_text())}
-    assert {name for name in named if name.split("-")[0] in first_words} - set(recipes) <= {
-        "mnist-lenet",
-        "fashion-mnist",
-    }
+    assert {name for name in named if name.split("-")[0] in first_words} - set(recipes) <= {"mnist-lenet", *DATASETS}
 
 
 def test_the_lines_of_choosing_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

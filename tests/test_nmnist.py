@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from spikelet.datasets import DATASETS, MNIST, NMNIST, FrameSet, event_cache, loader
-from spikelet.datasets.event_base import list_recordings
+from spikelet.datasets.layouts import Listing, list_files
 from spikelet.errors import DataError, SpikeletError
 from spikelet.events import Frames, Jitter, Packed, denoise, to_frames
 from spikelet.events.formats import atis
@@ -221,12 +221,15 @@ def test_an_index_that_occurs_twice_is_named(small: Path) -> None:
 
 
 def test_foreign_names_are_left_alone(small: Path) -> None:
-    before = list_recordings(small / "NMNIST" / "Train", 10)
+    def listed() -> Listing:
+        return list_files(NMNIST.layouts[0], "Train", small / "NMNIST", small / "NMNIST" / "Train", 10)
+
+    before = listed()
     for name in (".DS_Store", "readme.txt", "00001.bin.part", "x.bin"):
         (small / "NMNIST" / "Train" / "0" / name).write_bytes(b"1")
     (small / "NMNIST" / "Train" / "0" / "99.bin").mkdir()
-    after = list_recordings(small / "NMNIST" / "Train", 10)
-    assert after.paths == before.paths and after.fingerprint == before.fingerprint
+    after = listed()
+    assert after.files == before.files and after.fingerprint == before.fingerprint
 
 
 # ---------------------------------------------------------------- the cache
@@ -493,7 +496,7 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     links = {"Train.zip": "id/Train", "Test.zip": "id/Test"}
     source = replace(NMNIST.source, addresses=(f"file://{server}/",), links=links, checksums=checksums)
     monkeypatch.setattr(NMNIST, "source", source)
-    monkeypatch.setattr(NMNIST, "part_sizes", {"Train": 22, "Test": 10})
+    monkeypatch.setattr(NMNIST, "layouts", (replace(NMNIST.layouts[0], sizes={"Train": 22, "Test": 10}),))
     yield tmp_path / "data"
 
 

@@ -491,6 +491,43 @@ def test_the_order_of_the_runs_changes_no_group(runs):
     assert all(str(run["config"]["model"]["k"]) == value for value, together in groups for run in together)
 
 
+@pytest.mark.parametrize(
+    ("shape", "panels"),
+    [((6, 2, 10, 12), 12), ((4, 2, 128, 96), 8), ((50, 1, 1, 700), 2), ((1, 1, 8, 8), 2), ((1, 3, 32, 32), 2)],
+)
+def test_frames_have_a_panel_each(shape, panels, tmp_path):
+    frames = np.random.default_rng(0).integers(0, 3, (2, *shape)).astype(np.uint8)
+    figure = plots.plot_frames({"left": frames[0], "right": torch.from_numpy(frames[1])}, tmp_path / "f.png")
+    drawn = [axes for axes in figure.axes if axes.images]
+    assert len(drawn) == panels and (tmp_path / "f.png").stat().st_size > 1000
+    assert [text.get_text() for axes in figure.axes for text in axes.texts] == ["left", "right"]
+    assert all(max(axes.images[0].get_array().shape[:2]) <= 64 for axes in drawn)
+
+
+def test_frames_are_inked_by_polarity():
+    frames = np.zeros((1, 2, 2, 3), np.uint8)
+    frames[0, 1, 0, 2], frames[0, 0, 1, 0] = 9, 9
+    picture = plots.plot_frames({"": frames}).axes[0].images[0].get_array()
+    inks = {(y, x): to_hex(picture[y, x]).upper() for y in range(2) for x in range(3)}
+    assert inks.pop((0, 2)) == plots.POSITIVE and inks.pop((1, 0)) == plots.NEGATIVE
+    assert set(inks.values()) == {"#FFFFFF"}
+    channel = np.zeros((5, 1, 1, 4), np.uint8)
+    channel[3, 0, 0, 1] = 1  # time runs to the right, channels upwards
+    line = plots.plot_frames({"": channel}).axes[0].images[0].get_array()
+    assert line.shape == (4, 5, 3) and np.argwhere((line < 1).any(2)).tolist() == [[2, 3]]
+
+
+@pytest.mark.parametrize(
+    "samples", [{}, {"a": np.zeros((2, 3))}, {"a": np.zeros((1, 4, 2, 2))}, {"a": np.zeros((1, 2, 0, 2))}]
+)
+def test_what_is_no_frame_is_named(samples):
+    with pytest.raises(SpikeletError, match="samples: expected"):
+        plots.plot_frames(samples)
+    both = {"a": np.zeros((1, 2, 2, 2)), "b": np.zeros((2, 2, 2, 2))}
+    with pytest.raises(SpikeletError, match=r"samples: expected frames \[T, P, H, W\] of one shape"):
+        plots.plot_frames(both)
+
+
 def test_a_folder_without_a_report_says_what_to_run(tmp_path):
     with pytest.raises(SpikeletError, match="spikelet evaluate"):
         report.write_figures(tmp_path)

@@ -10,11 +10,14 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spikelet.errors import SpikeletError
+from spikelet.errors import DataError, SpikeletError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
     from rich.console import Console
+    from rich.table import Table
+
+    from spikelet.datasets import Findings
 
 USAGE = """\
 spikelet: pixels in, class out, not one float.
@@ -26,6 +29,7 @@ spikelet: pixels in, class out, not one float.
   spikelet convert RUN [fraction_bits=N]     convert a run's network again, and check it
   spikelet report RUN [RUN ...]              table and figures of one run, or of several together
   spikelet datasets [NAME] [download=true]   which data are there, and how to get the others
+  spikelet datasets check NAME               read every file of a data set, count, and draw a few samples
   spikelet doctor                            cores, vector units, GPU, threads, allocator, data, versions
 
 RUN is a run folder, the name of one under runs/, or a packaged network such as mnist-lenet.
@@ -78,10 +82,14 @@ and one set of figures with all of them, in runs/compare or FOLDER.
   spikelet report mnist-lenet-d-k0-s1 mnist-lenet-d-k1-s1 mnist-lenet-d-k2-s1 output=figures""",
     "datasets": """\
 spikelet datasets [NAME] [download=true] [data.root=FOLDER]
-Lists the data sets, or shows one: where its files are, their state, license, addresses, what to cite.
+spikelet datasets check NAME [data.root=FOLDER] [data.verify=false] [output=FILE.png]
+Lists the data sets, or shows one: where its files are, their state, license, addresses, what to cite. "check" reads
+every file, compares numbers and published checksums (not with data.verify=false), and draws a sample of each class,
+into runs/datasets/NAME.png or FILE.png.
 
   spikelet datasets
-  spikelet datasets mnist download=true""",
+  spikelet datasets mnist download=true
+  spikelet datasets check dvs-gesture data.root=~/data""",
     "doctor": """\
 spikelet doctor [data.root=FOLDER]
 What this machine offers and what spikelet found on it.
@@ -391,6 +399,9 @@ def _datasets(words: list[str]) -> None:
     from spikelet.recipes.build import choose
 
     plain, pairs, _, _ = _split(words)
+    if plain[:1] == ["check"]:
+        _check_dataset(plain[1:], pairs)
+        return
     given = _keys(pairs, ["download", "data.root"], "datasets")
     root = Path(given["data.root"]).expanduser() if "data.root" in given else default_root()
     download = _flag(given.get("download", "false"), "download")
@@ -407,17 +418,60 @@ def _datasets(words: list[str]) -> None:
     source, (width, height, channels) = kind.source, kind.sensor_size
     rows = {
         kind.name: f"{width} x {height} x {channels}, {len(kind.classes)} classes",
-        "images": ", ".join(f"{split} {num:,}" for split, num in kind.num.items()),
+        "samples": ", ".join(f"{split} {num:,}" for split, num in kind.num.items()),
         "status": kind.status(root),
         "where": kind.where(root),
         "license": source.license,
         "homepage": source.homepage,
         "cite": source.citation,
-        "addresses": " ".join(source.addresses) or "needs none",
+        "addresses": " ".join(source.addresses) or ("by hand" if source.by_hand else "needs none"),
     }
     _print_rows(rows.items())
     if rows["status"] != "complete" and not download:
-        print(f"\nget it: spikelet datasets {kind.name} download=true")
+        print(f"\nget it {kind.how(root)}")
+
+
+def _check_dataset(plain: list[str], pairs: list[str]) -> None:
+    from spikelet import plots, runs
+    from spikelet.datasets import DATASETS, examine
+    from spikelet.recipes.build import choose
+
+    given = _keys(pairs, ["data.root", "data.verify", "output"], "datasets check")
+    kind = choose("NAME", _one(plain, "datasets check", "NAME"), DATASETS)
+    output = Path(given.get("output", runs.RUNS / "datasets" / f"{kind.name}.png"))
+    verify = _flag(given.get("data.verify", "true"), "data.verify")
+    found = examine(kind, given.get("data.root"), verify)
+    if found.counts:
+        _table_console().print(_classes_table(kind.classes, found))
+    for remark in found.remarks:
+        print(f"note: {remark}")
+    if found.pictures:
+        plots.plot_frames(found.pictures, output)
+        print(f"figure: {runs.shown(output)}")
+    for error in found.errors if found.counts else ():
+        print(f"wrong: {error}")
+    if len(found.errors) == 1 or (found.errors and not found.counts):
+        raise found.errors[0]
+    if found.errors:
+        raise DataError(f"{kind.name}: {len(found.errors)} things are wrong, the first: {found.errors[0]}")
+    print("all is there, and as published" if verify else "all could be read; numbers and checksums were not compared")
+
+
+def _classes_table(classes: Sequence[str], found: Findings) -> Table:
+    """Samples of each class by part, and of recordings how many events and milliseconds one has."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("class", no_wrap=True)
+    has_events = bool(found.events.any())
+    for title in (*found.counts, *(("events each", "ms each") if has_events else ())):
+        table.add_column(title, justify="right")
+    for name, labels in [*((name, [label]) for label, name in enumerate(classes)), ("all", [*range(len(classes))])]:
+        numbers = [int(counts[labels].sum()) for counts in found.counts.values()]
+        num = max(sum(numbers), 1)
+        means = (found.events[labels].sum() / num, found.micros[labels].sum() / num / 1000) if has_events else ()
+        table.add_row(name, *(f"{number:,}" for number in numbers), *(f"{mean:,.0f}" for mean in means))
+    return table
 
 
 def _list_datasets(root: Path) -> None:
@@ -425,15 +479,16 @@ def _list_datasets(root: Path) -> None:
 
     from spikelet.datasets import DATASETS
 
-    table = Table("data set", "images", "size", "status", "where", "license", box=None, pad_edge=False)
+    table = Table("data set", "samples", "size", "status", "where", "license", box=None, pad_edge=False)
     for name, kind in DATASETS.items():
         width, height, channels = kind.sensor_size
         number = f"{kind.num['train+val']:,} + {kind.num['test']:,}"
         status = kind.status(root)
         if status.startswith("missing"):
-            status = f"missing {status.count(',') + 1} files"
+            status = f"missing {status.count(',') + 1} files{'' if kind.source.downloads else ', by hand'}"
         table.add_row(name, number, f"{width}x{height}x{channels}", status, kind.where(root), kind.source.license)
     _table_console().print(table)
+    print("\nget one: spikelet datasets NAME download=true    all of one: spikelet datasets NAME")
 
 
 def _flag(value: str, name: str) -> bool:

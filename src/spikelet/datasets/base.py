@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -34,7 +34,8 @@ class Source:
     license    as its authors state it
     citation   what to cite
     addresses  servers, tried in turn; an address ends with "/" and a file's name follows
-    downloads  what to fetch from there, and which of the data set's files (or folders) each download holds
+    downloads  what to fetch from there, and which of the data set's files (or parts) each download holds
+    by_hand    the same of archives that only a person can get, from the homepage
     links      what follows the address instead of the name, for downloads that have another one there
     checksums  file name to published MD5, of downloads and of the files that are read
     sizes      file name to bytes, of files that are read and have no published checksum
@@ -47,6 +48,7 @@ class Source:
     addresses: tuple[str, ...] = ()
     downloads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     links: Mapping[str, str] = field(default_factory=dict)
+    by_hand: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     checksums: Mapping[str, str] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)
     megabytes: float = 0.0
@@ -58,6 +60,30 @@ class Source:
             raise ValueError(f"it holds {len(data)} bytes, the official file {size}")
         if md5 is not None and (found := hashlib.md5(data, usedforsecurity=False).hexdigest()) != md5:
             raise ValueError(f"its MD5 is {found}, published is {md5}")
+
+    def check_file(self, path: Path) -> None:
+        """Raise ValueError where the file's MD5 is not the published one, as far as that is known."""
+        md5 = self.checksums.get(path.name)
+        if md5 is not None and (found := network.md5_of(path)) != md5:
+            raise ValueError(f"its MD5 is {found}, published is {md5}")
+
+    def urls(self, name: str) -> list[str]:
+        """Where a download is, server by server."""
+        return [address + self.links.get(name, name) for address in self.addresses]
+
+
+def published_checksums(name: str) -> dict[str, str]:
+    """File name to MD5, from the list of that name in the package, as md5sum writes it; lines with # are remarks."""
+    lines = (Path(__file__).parent / "official" / f"{name}.md5").read_text().splitlines()
+    return {file: md5 for md5, file in (line.split() for line in lines if not line.startswith("#"))}
+
+
+class Sample(NamedTuple):
+    """What a file of a data set holds: the part it is in, its official label, an image [C, H, W] or a recording."""
+
+    part: str
+    label: int
+    data: np.ndarray
 
 
 class DamagedError(DataError):
@@ -95,6 +121,11 @@ class OfficialSet(ABC):
 
     @classmethod
     @abstractmethod
+    def contents(cls, root: str | Path | None = None, verify: bool = True) -> Iterator[Sample | DataError]:
+        """Every sample of every part, read from the files one after the other; what is wrong, where it was met."""
+
+    @classmethod
+    @abstractmethod
     def write_fake(cls, root: str | Path, num_train: int = 600, num_test: int = 100, seed: int = 0) -> None:
         """Write small official-format files that a tiny network can learn; read them with ``verify=False``."""
 
@@ -105,7 +136,13 @@ class OfficialSet(ABC):
 
     @classmethod
     def _again(cls, root: Path) -> str:
-        return f"Get it again with `{cls._command(root)}`, or by hand: {cls._by_hand(root)}"
+        return f"Get it again {cls.how(root)}"
+
+    @classmethod
+    def how(cls, root: Path) -> str:
+        """With which command its files come, where a program may fetch them, and what to do by hand."""
+        command = f"with `{cls._command(root)}`, or " if cls.source.downloads else ""
+        return f"{command}by hand: {cls._by_hand(root)}"
 
     @classmethod
     def _command(cls, root: Path) -> str:
@@ -256,12 +293,21 @@ class ImageSet(OfficialSet, BatchSet):
                 continue
             packed = name.endswith(".tar.gz")
             path = (root if packed else root / cls.folder) / name
-            addresses = [address + name for address in cls.source.addresses]
             by_hand = f"Get it by hand from one of these addresses as {path}, or {cls._elsewhere()}"
-            network.fetch(addresses, path, cls.source.checksums[name], by_hand)
+            network.fetch(cls.source.urls(name), path, cls.source.checksums[name], by_hand)
             if packed:
                 network.unpack(path, root / cls.folder, [Path(cls.places[0].format(file)).name for file in files])
                 path.unlink()
+
+    @classmethod
+    def contents(cls, root: str | Path | None = None, verify: bool = True) -> Iterator[Sample | DataError]:
+        for part in ("train", "test"):
+            try:
+                images, labels = cls._official(_folder(root), part, verify)
+            except DataError as error:
+                yield error
+                continue
+            yield from (Sample(part, int(label), image) for image, label in zip(images, labels, strict=True))
 
     @classmethod
     def _is_good(cls, root: Path, file: str, verify: bool) -> bool:
@@ -317,7 +363,7 @@ class ImageSet(OfficialSet, BatchSet):
         there = "" if root.is_dir() else f"data.root: there is no folder {root}; "
         return DataError(
             f"{there}{cls.name}: {', '.join(missing)} not found; looked in {', '.join(folders)}. "
-            f"Get it with `{cls._command(root)}`, or by hand: {cls._by_hand(root)}; or {cls._elsewhere()}"
+            f"Get it {cls.how(root)}; or {cls._elsewhere()}"
         )
 
     @classmethod

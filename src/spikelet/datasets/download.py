@@ -3,14 +3,16 @@
 import hashlib
 import http.client
 import re
+import shutil
 import tarfile
 import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, BinaryIO
 
 from spikelet.errors import DataError
 
@@ -149,24 +151,46 @@ def unpack(archive: Path, folder: Path, names: Collection[str]) -> None:
         raise DataError(f"{archive}: has no {', '.join(sorted(left))}")
 
 
-def unzip(archive: Path, folder: Path, pattern: str) -> None:
-    """Write the members of a zip file whose path ends with ``pattern``, a regular expression, there under ``folder``.
+def extract(archive: Path, folder: Path, pattern: str) -> None:
+    """Write the members of a zip or tar file whose path ends with ``pattern``, a regular expression, under ``folder``.
 
     Nothing else in the archive is looked at. Raises DataError where it is damaged, or where nothing fits.
     """
-    fits = re.compile(rf"(?:.*/)?({pattern})")
+    fits, found, done = re.compile(rf"(?:.*/)?({pattern})"), 0, 0
     try:
-        with zipfile.ZipFile(archive) as file:
-            members = [(info, found[1]) for info in file.infolist() if (found := fits.fullmatch(info.filename))]
-            with progress(archive.name, sum(info.file_size for info, _ in members)) as advance:
-                for info, name in members:
-                    path = folder / name
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    temporary = path.with_name(f"{path.name}.part")
-                    temporary.write_bytes(file.read(info))
-                    temporary.replace(path)
-                    advance(info.file_size)
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        with archive.open("rb") as file, progress(archive.name, archive.stat().st_size) as advance:
+            for name, content in _members(file):
+                if fit := fits.fullmatch(name):
+                    _write(content(), folder / fit[1])
+                    advance(file.tell() - done)
+                    found, done = found + 1, file.tell()
+    except (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError, zlib.error) as error:
         raise DataError(f"{archive}: cannot be unpacked into {folder}: {error}") from error
-    if not members:
+    if not found:
         raise DataError(f"{archive}: has no member that looks like {pattern}")
+
+
+def _members(file: BinaryIO) -> Iterator[tuple[str, Callable[[], IO[bytes]]]]:
+    """The path of each regular member of a zip or tar file, and how to open it."""
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            yield from ((info.filename, partial(archive.open, info)) for info in archive.infolist())
+        return
+    file.seek(0)
+    with tarfile.open(fileobj=file) as tar:
+        yield from ((member.name, partial(_content, tar, member)) for member in tar if member.isreg())
+
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    content = tar.extractfile(member)
+    assert content is not None, "only regular members are opened"
+    return content
+
+
+def _write(content: IO[bytes], path: Path) -> None:
+    """Write a file under a temporary name, piece by piece, then rename it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.part")
+    with content, temporary.open("wb") as file:
+        shutil.copyfileobj(content, file, CHUNK_BYTES)
+    temporary.replace(path)

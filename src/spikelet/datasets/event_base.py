@@ -1,11 +1,9 @@
-"""What event data sets have in common: recordings in a folder per class, protocols, errors that help, packed files."""
+"""What event data sets have in common: protocols and their splits, errors that help, packed files, downloads."""
 
 import copy
 import hashlib
 import os
-import re
-from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
@@ -15,8 +13,9 @@ import torch
 from torch.utils.data import Dataset
 
 from spikelet.datasets import download as network
-from spikelet.datasets.base import DamagedError, OfficialSet, _folder
+from spikelet.datasets.base import DamagedError, OfficialSet, Sample, _folder
 from spikelet.datasets.event_cache import Cached, Contents, open_cached
+from spikelet.datasets.layouts import Catalogue, DamageError, File, Layout, Listing, list_files
 from spikelet.errors import DataError, SpikeletError
 from spikelet.events import denoise, find_fault
 
@@ -26,14 +25,15 @@ QUIET_BYTES = 1 << 24  # less than this is packed before a progress bar could be
 
 @dataclass(frozen=True)
 class Split:
-    """Which recordings are in a split: those of folder ``part`` where ``choose(indices, labels)``, bool [R], is true.
+    """Which recordings are in a split: those of ``part`` where ``choose(catalogue)``, bool [R], is true.
 
-    ``num`` is how many they are when all files are there. Indices are the official ones, ascending.
+    ``num`` is how many they are when all files are there; None where nobody has published it, and then the whole part
+    must be there. The catalogue has the official indices, ascending.
     """
 
     part: str
-    num: int
-    choose: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    num: int | None
+    choose: Callable[[Catalogue], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -44,40 +44,13 @@ class Protocol:
     splits: Mapping[str, Split]
 
 
-@dataclass(frozen=True)
-class Listing:
-    """The recordings under one folder with a sub-folder per class, in the order of their official indices.
+def everything(catalogue: Catalogue) -> np.ndarray:
+    """The rule of a split that is a whole part.
 
-    paths of the files; official indices and labels int64 [R]; sizes in bytes int64 [R]; a fingerprint of names, sizes
-    and times of change.
+    >>> everything(Catalogue(np.arange(2), np.zeros(2), np.zeros(2))).tolist()
+    [True, True]
     """
-
-    folder: Path
-    paths: list[str]
-    indices: np.ndarray
-    labels: np.ndarray
-    sizes: np.ndarray
-    fingerprint: str
-
-
-def list_recordings(folder: Path, num_classes: int) -> Listing:
-    """What lies in ``folder``/<label>/<index>.bin; other names are left alone. A missing folder is an empty one."""
-    found = []
-    for label in range(num_classes):
-        try:
-            with os.scandir(folder / str(label)) as entries:
-                for entry in entries:
-                    if re.fullmatch(r"\d+\.bin", entry.name) and entry.is_file():
-                        status = entry.stat()
-                        found.append((int(entry.name[:-4]), label, status.st_size, status.st_mtime_ns, entry.name))
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-    found.sort()
-    indices, labels, sizes = (np.array([row[i] for row in found], np.int64) for i in range(3))
-    lines = "\n".join(f"{label}/{name} {size} {changed}" for _, label, size, changed, name in found)
-    fingerprint = hashlib.blake2b(lines.encode(), digest_size=16).hexdigest()
-    paths = [f"{folder}/{label}/{name}" for _, label, _, _, name in found]
-    return Listing(folder, paths, indices, labels, sizes, fingerprint)
+    return np.ones(len(catalogue.indices), bool)
 
 
 class EventSet(OfficialSet, Dataset[tuple[np.ndarray, int]]):
@@ -97,8 +70,9 @@ class EventSet(OfficialSet, Dataset[tuple[np.ndarray, int]]):
     """
 
     protocols: ClassVar[Mapping[str, Protocol]]
-    places: ClassVar[tuple[str, ...]]  # under the root: where the parts may be, best first
-    part_sizes: ClassVar[Mapping[str, int]]  # part to its number of recordings, when all are there
+    places: ClassVar[tuple[str, ...]]  # under the root: the folders that the data set may lie in, best first
+    layouts: ClassVar[tuple[Layout, ...]]  # the forms that its files may have, best first; all have the same parts
+    members: ClassVar[str]  # regular expression of the paths, in a downloaded archive, of what is unpacked
 
     def __init__(
         self,
@@ -115,15 +89,16 @@ class EventSet(OfficialSet, Dataset[tuple[np.ndarray, int]]):
         self.root, self.split, self.protocol = _folder(root), split, protocol
         if download:
             self.fetch(self.root, verify)
-        self.listing = self._list(self.root, rule.part)
-        chosen = np.flatnonzero(rule.choose(self.listing.indices, self.listing.labels))
-        if len(chosen) == 0 or (verify and len(chosen) != rule.num):
-            raise self._missing_error(self.root, protocol, split, len(chosen))
+        self.listing, self.denoise_us = self._list(self.root, rule.part), 0
+        chosen = np.flatnonzero(rule.choose(self.listing.catalogue))
+        if len(chosen) == 0 or (verify and not _is_full(rule, self.listing)):
+            raise self._missing_error(self.root, protocol, split)
+        self.cached = self._cached(lambda: self._read(verify))
+        chosen = chosen[self.cached.recordings.counts[chosen] > 0]
         keep = len(chosen) // subset if split in ("train", "val", "train+val") else len(chosen)
         if keep == 0:
             raise SpikeletError(f"subset: {subset} leaves none of the {len(chosen)} samples of {self.name}'s {split}")
-        self.chosen, self.denoise_us = chosen[:keep], 0
-        self.cached = self._cached(self._read)
+        self.chosen = chosen[:keep]
         official = self.protocols[protocol].labels
         self.classes = tuple(type(self).classes[label] for label in official)
         self.labels = torch.from_numpy(np.searchsorted(official, self.cached.labels[self.chosen]).astype(np.int64))
@@ -149,11 +124,6 @@ class EventSet(OfficialSet, Dataset[tuple[np.ndarray, int]]):
         return quiet
 
     @classmethod
-    @abstractmethod
-    def _parse(cls, data: bytes) -> np.ndarray:
-        """The events of one file; raises ValueError with the reason where it is damaged."""
-
-    @classmethod
     def _split(cls, protocol: str, split: str) -> Split:
         if protocol not in cls.protocols:
             raise SpikeletError(f"protocol: expected one of {', '.join(cls.protocols)}, got {protocol!r}")
@@ -164,116 +134,203 @@ class EventSet(OfficialSet, Dataset[tuple[np.ndarray, int]]):
 
     def _cached(self, recordings: Callable[[], Iterable[np.ndarray]]) -> Cached:
         """The packed file of the whole part, whatever the protocol and the split."""
-        part = self.listing.folder
-        source = {"fingerprint": self.listing.fingerprint, "denoise_us": self.denoise_us}
-        contents = Contents(source, self.sensor_size, recordings, self.listing.labels, self.listing.indices)
-        name = f"{part.name}{f'-denoise{self.denoise_us}' if self.denoise_us else ''}.events"
-        return open_cached([part.parent / CACHE / name, _own_folder(part.parent) / name], contents)
+        listing = self.listing
+        source = {"fingerprint": listing.fingerprint, "denoise_us": self.denoise_us}
+        indices, labels, _ = listing.catalogue
+        contents = Contents(source, self.sensor_size, recordings, labels, indices)
+        name = f"{listing.part}{f'-denoise{self.denoise_us}' if self.denoise_us else ''}.events"
+        return open_cached([listing.home / CACHE / name, _own_folder(listing.home) / name], contents)
 
-    def _read(self) -> Iterator[np.ndarray]:
-        """All recordings of the part, checked."""
-        listing, again = self.listing, self._again(self.root)
-        total = int(listing.sizes.sum())
-        with network.progress(f"{self.name} {listing.folder.name}", total, visible=total > QUIET_BYTES) as advance:
-            for path, size in zip(listing.paths, listing.sizes.tolist(), strict=True):
-                yield self._read_one(Path(path), again)
-                advance(size)
+    def _read(self, verify: bool) -> Iterator[np.ndarray]:
+        """All recordings of the part, checked; empty ones where a label names a time without events."""
+        for file in _walk(self.listing):
+            try:
+                yield from self._read_file(self.listing.layout, file, verify)
+            except (OSError, ValueError) as error:
+                raise self._damaged(self.root, DamageError(file.path, str(error))) from error
 
     @classmethod
-    def _read_one(cls, path: Path, again: str) -> np.ndarray:
-        try:
-            events = cls._parse(path.read_bytes())
-        except (OSError, ValueError) as error:
-            raise DamagedError(path, str(error), again) from error
-        fault = find_fault(events, cls.sensor_size)
-        if fault:
-            raise DamagedError(path, fault, again)
-        return events
+    def _read_file(cls, layout: Layout, file: File, verify: bool) -> Iterator[np.ndarray]:
+        """The recordings of one file; raises ValueError with the reason where it is damaged."""
+        if verify:
+            cls.source.check_file(Path(file.path))
+        for row, events in zip(file.rows, layout.read(file), strict=True):
+            fault = find_fault(events, cls.sensor_size) if len(events) or row.span is None else None
+            if fault:
+                raise ValueError(fault if len(file.rows) == 1 else f"recording {row.number}: {fault}")
+            yield events
+
+    @classmethod
+    def contents(cls, root: str | Path | None = None, verify: bool = True) -> Iterator[Sample | DataError]:
+        root = _folder(root)
+        for part in cls.parts():
+            try:
+                listing = cls._list(root, part)
+            except DamagedError as error:
+                yield error
+                continue
+            if not listing.files or (verify and not listing.is_whole):
+                found = len(listing.catalogue.indices)
+                what = f"{part} has {listing.size:,} recordings, {found:,} of them found"
+                yield DataError(cls._lacks(root, part, what))
+            for file in _walk(listing):
+                try:
+                    for row, events in zip(file.rows, cls._read_file(listing.layout, file, verify), strict=True):
+                        yield Sample(part, row.label, events)
+                except (OSError, ValueError) as fault:
+                    yield cls._damaged(root, DamageError(file.path, str(fault)))
+
+    @classmethod
+    def parts(cls) -> tuple[str, ...]:
+        """What the official files are divided into."""
+        return tuple(cls.layouts[0].sizes)
+
+    @classmethod
+    def _candidates(cls, root: Path, part: str) -> Iterator[tuple[Layout, Path, Path]]:
+        """Where the part may lie, and how: the form, the data set's folder, the part's folder; best first."""
+        for place in cls.places:
+            for layout in cls.layouts:
+                for folder in layout.folders[part]:
+                    yield layout, root / place, root / place / folder
 
     @classmethod
     def _list(cls, root: Path, part: str) -> Listing:
-        folders = [root / place / part for place in cls.places]
-        folder = next((folder for folder in folders if folder.is_dir()), folders[0])
-        listing = list_recordings(folder, len(cls.classes))
-        twice = np.flatnonzero(np.diff(listing.indices) == 0)
-        if len(twice):
-            paths = listing.paths[twice[0]], listing.paths[twice[0] + 1]
-            raise DamagedError(Path(paths[1]), f"it has the same official index as {paths[0]}", cls._again(root))
-        return listing
+        """The part where it lies whole, else where some of it lies, else nothing where it should lie."""
+        some: Listing | None = None
+        try:
+            for layout, home, folder in cls._candidates(root, part):
+                listing = list_files(layout, part, home, folder, len(cls.classes))
+                if listing.is_whole:
+                    return listing
+                some = listing if some is None or (listing.files and not some.files) else some
+        except DamageError as error:
+            raise cls._damaged(root, error) from error
+        assert some is not None
+        return some
+
+    @classmethod
+    def _damaged(cls, root: Path, error: DamageError) -> DamagedError:
+        return DamagedError(error.path, error.reason, f"Remove it. {cls._again(root)}")
 
     @classmethod
     def status(cls, root: str | Path | None = None, verify: bool = True) -> str:
         """One of "complete", "missing: <downloads>", "partial: <what is there>" and "damaged: <file>".
 
-        Counts files and looks at their sizes; what is in them is checked when they are packed.
+        Counts recordings and looks at the sizes of files; what is in them is checked when they are packed.
         """
         root = _folder(root)
         try:
-            listings = {part: cls._list(root, part) for part in cls.part_sizes}
+            listings = [cls._list(root, part) for part in cls.parts()]
         except DamagedError as error:
             return f"damaged: {error.path.name}"
-        for listing in listings.values():
-            empty = np.flatnonzero(listing.sizes == 0)
-            if len(empty):
-                return f"damaged: {Path(listing.paths[empty[0]]).name}"
-        found = {part: len(listing.paths) for part, listing in listings.items()}
-        if found == cls.part_sizes or (not verify and all(found.values())):
+        empty = [file.path for listing in listings for file in listing.files if file.size == 0]
+        if empty:
+            return f"damaged: {Path(empty[0]).name}"
+        if all(listing.is_whole or (not verify and listing.files) for listing in listings):
             return "complete"
-        if not any(found.values()):
-            return f"missing: {', '.join(cls.source.downloads)}"
-        there = " + ".join(f"{num:,}" for num in found.values())
+        if not any(listing.files for listing in listings):
+            return f"missing: {', '.join(cls.source.downloads or cls.source.by_hand)}"
+        there = " + ".join(f"{len(listing.catalogue.indices):,}" for listing in listings)
         return f"partial: {there} recordings, enough for {', '.join(cls.possible(root)) or 'no protocol'}"
 
     @classmethod
     def possible(cls, root: str | Path | None = None) -> list[str]:
         """The protocols for which all recordings are there."""
-        listings = {part: cls._list(_folder(root), part) for part in cls.part_sizes}
+        listings = {part: cls._list(_folder(root), part) for part in cls.parts()}
 
-        def full(split: Split) -> bool:
-            listing = listings[split.part]
-            return int(split.choose(listing.indices, listing.labels).sum()) == split.num
+        def is_full(protocol: Protocol) -> bool:
+            return all(_is_full(split, listings[split.part]) for split in protocol.splits.values())
 
-        return [name for name, protocol in cls.protocols.items() if all(full(s) for s in protocol.splits.values())]
+        return [name for name, protocol in cls.protocols.items() if is_full(protocol)]
 
     @classmethod
     def where(cls, root: str | Path | None = None) -> str:
         root = _folder(root)
-        return str(next((f for f in (root / place for place in cls.places) if cls._holds(f)), root / cls.folder))
+        try:
+            listings = (cls._list(root, part) for part in cls.parts())
+            return str(next((listing.home for listing in listings if listing.files), root / cls.folder))
+        except DamagedError as error:
+            return str(error.path.parent)
 
     @classmethod
     def fetch(cls, root: str | Path | None = None, verify: bool = True) -> None:
-        """Download and unpack the parts that are not whole; raises DataError where no address delivers them."""
+        """Unpack archives got by hand, then download what is not whole; raises DataError where no address delivers."""
         root, source = _folder(root), cls.source
         folder = root / cls.folder
-        for name, parts in source.downloads.items():
-            if all(_is_whole(cls._list(root, part), cls.part_sizes[part] if verify else 1) for part in parts):
+        by_hand = f"Get it by hand: {cls._by_hand(root)}; or {cls._elsewhere()}"
+        for name, held in {**source.by_hand, **source.downloads}.items():
+            path, is_download = folder / name, name in source.downloads
+            if cls._has(root, held, verify) or not (is_download or path.is_file()):
                 continue
-            addresses = [address + source.links.get(name, name) for address in source.addresses]
-            by_hand = f"Get it by hand: {cls._by_hand(root)}; or {cls._elsewhere()}"
-            network.fetch(addresses, folder / name, source.checksums[name], by_hand)
-            network.unzip(folder / name, folder, rf"({'|'.join(parts)})/\d/\d+\.bin")
-            (folder / name).unlink()
+            if is_download:
+                network.fetch(source.urls(name), path, source.checksums[name], by_hand)
+            else:
+                cls._check_archive(root, path)
+            network.extract(path, folder, cls.members)
+            if is_download:
+                path.unlink()
+        if not source.downloads and not cls._has(root, cls.parts(), verify):
+            raise DataError(f"download: no program may fetch {cls.name}. {by_hand}")
 
     @classmethod
-    def _holds(cls, folder: Path) -> bool:
-        return any((folder / part).is_dir() for part in cls.part_sizes)
+    def _check_archive(cls, root: Path, path: Path) -> None:
+        try:
+            cls.source.check_file(path)
+        except ValueError as error:
+            raise cls._damaged(root, DamageError(path, str(error))) from error
 
     @classmethod
-    def _missing_error(cls, root: Path, protocol: str, split: str, found: int) -> DataError:
+    def _has(cls, root: Path, held: Sequence[str], verify: bool) -> bool:
+        """Whether all that an archive holds is there: parts, or classes of a part, as "part/class"."""
+        for each in held:
+            part, _, name = each.partition("/")
+            try:
+                listing = cls._list(root, part)
+            except DamagedError:
+                return False
+            labels, size = listing.catalogue.labels, listing.size
+            if name:
+                labels, size = labels[labels == cls.classes.index(name)], size // len(cls.classes)
+            if len(labels) < (size if verify else 1) or any(file.size == 0 for file in listing.files):
+                return False
+        return True
+
+    @classmethod
+    def _missing_error(cls, root: Path, protocol: str, split: str) -> DataError:
         rule = cls.protocols[protocol].splits[split]
-        folders = ", ".join(str(root / place / rule.part) for place in cls.places)
-        there = "" if root.is_dir() else f"data.root: there is no folder {root}; "
+        listing = cls._list(root, rule.part)
+        found = len(listing.catalogue.indices) if rule.num is None else int(rule.choose(listing.catalogue).sum())
+        needs = f"needs all {listing.size:,}" if rule.num is None else f"has {rule.num:,}"
         others = [name for name in cls.possible(root) if name != protocol]
         enough = f". What is there is enough for protocol {', '.join(others)}" if others else ""
-        return DataError(
-            f"{there}{cls.name}: split {split} of protocol {protocol} has {rule.num:,} recordings, {found:,} of them "
-            f"found; looked in {folders}. Get it with `{cls._command(root)}`, or by hand: {cls._by_hand(root)}; "
-            f"or {cls._elsewhere()}{enough}"
-        )
+        what = f"split {split} of protocol {protocol} {needs} recordings, {found:,} of them found"
+        return DataError(f"{cls._lacks(root, rule.part, what)}{enough}")
+
+    @classmethod
+    def _lacks(cls, root: Path, part: str, what: str) -> str:
+        """What is missing, where it was looked for, and how to get it."""
+        folders = ", ".join(dict.fromkeys(str(folder) for _, _, folder in cls._candidates(root, part)))
+        there = "" if root.is_dir() else f"data.root: there is no folder {root}; "
+        return f"{there}{cls.name}: {what}; looked in {folders}. Get it {cls.how(root)}; or {cls._elsewhere()}"
 
     @classmethod
     def _by_hand(cls, root: Path) -> str:
-        return f"{', '.join(cls.source.downloads)} from {cls.source.homepage}, unpacked in {root / cls.folder}"
+        names = ", ".join(cls.source.by_hand or cls.source.downloads)
+        return f"{names} from {cls.source.homepage}, unpacked in {root / cls.folder}"
+
+
+def _walk(listing: Listing) -> Iterator[File]:
+    """The part's files one after the other, with a progress bar."""
+    total = sum(file.size for file in listing.files)
+    with network.progress(listing.part, total, visible=total > QUIET_BYTES) as advance:
+        for file in listing.files:
+            yield file
+            advance(file.size)
+
+
+def _is_full(split: Split, listing: Listing) -> bool:
+    """Whether all recordings of the split are there."""
+    return listing.is_whole if split.num is None else int(split.choose(listing.catalogue).sum()) == split.num
 
 
 def _own_folder(folder: Path) -> Path:
@@ -281,7 +338,3 @@ def _own_folder(folder: Path) -> Path:
     home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     name = hashlib.blake2b(str(folder.resolve()).encode(), digest_size=8).hexdigest()
     return home / "spikelet" / "events" / name
-
-
-def _is_whole(listing: Listing, num: int) -> bool:
-    return len(listing.paths) >= num and bool((listing.sizes > 0).all())

@@ -6,8 +6,9 @@ from typing import ClassVar
 import numpy as np
 
 from spikelet.datasets.base import Source, write_whole
-from spikelet.datasets.event_base import EventSet, Protocol, Split
-from spikelet.events import make_events
+from spikelet.datasets.event_base import EventSet, Protocol, Split, everything
+from spikelet.datasets.event_fakes import fake_recording
+from spikelet.datasets.layouts import Catalogue, ClassFolders
 from spikelet.events.formats import atis
 
 # The further samples of four digits: all official training samples of the digit in this range of indices, 2,000 each.
@@ -15,41 +16,41 @@ MORE = {6: (30_821, 51_067), 7: (1_001, 20_230), 8: (1_001, 21_709), 9: (1_001, 
 FIRST = 1_000
 
 
-def _more(indices: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    chosen = np.zeros(len(indices), bool)
+def _more(rows: Catalogue) -> np.ndarray:
+    chosen = np.zeros(len(rows.indices), bool)
     for digit, (first, last) in MORE.items():
-        chosen |= (labels == digit) & (indices >= first) & (indices <= last)
+        chosen |= (rows.labels == digit) & (rows.indices >= first) & (rows.indices <= last)
     return chosen
 
 
-def _turn(indices: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _turn(rows: Catalogue) -> np.ndarray:
     """Place of each sample of protocol 6789 among those of its digit, by official index, modulo 10; -1 for others."""
-    chosen = np.isin(labels, list(MORE)) & (indices <= FIRST) | _more(indices, labels)
-    turn = np.full(len(indices), -1)
+    chosen = np.isin(rows.labels, list(MORE)) & (rows.indices <= FIRST) | _more(rows)
+    turn = np.full(len(rows.indices), -1)
     for digit in MORE:
-        of_digit = chosen & (labels == digit)
+        of_digit = chosen & (rows.labels == digit)
         turn[of_digit] = np.arange(of_digit.sum()) % 10
     return turn
 
 
 FULL = {
-    "train": Split("Train", 55_000, lambda indices, labels: indices <= 55_000),
-    "val": Split("Train", 5_000, lambda indices, labels: indices > 55_000),
-    "train+val": Split("Train", 60_000, lambda indices, labels: indices > 0),
-    "test": Split("Test", 10_000, lambda indices, labels: indices > 0),
+    "train": Split("Train", 55_000, lambda rows: rows.indices <= 55_000),
+    "val": Split("Train", 5_000, lambda rows: rows.indices > 55_000),
+    "train+val": Split("Train", 60_000, everything),
+    "test": Split("Test", 10_000, everything),
 }
 FIRST_1000 = {
-    "train": Split("Train", 900, lambda indices, labels: (indices <= FIRST) & (indices % 10 != 0)),
-    "val": Split("Train", 100, lambda indices, labels: (indices <= FIRST) & (indices % 10 == 0)),
-    "train+val": Split("Train", 1_000, lambda indices, labels: indices <= FIRST),
-    "test": Split("Test", 100, lambda indices, labels: indices <= 100),
+    "train": Split("Train", 900, lambda rows: (rows.indices <= FIRST) & (rows.indices % 10 != 0)),
+    "val": Split("Train", 100, lambda rows: (rows.indices <= FIRST) & (rows.indices % 10 == 0)),
+    "train+val": Split("Train", 1_000, lambda rows: rows.indices <= FIRST),
+    "test": Split("Test", 100, lambda rows: rows.indices <= 100),
     "other-6789": Split("Train", 8_000, _more),
 }
 FOUR_DIGITS = {
-    "train": Split("Train", 6_716, lambda indices, labels: _turn(indices, labels) > 1),
-    "val": Split("Train", 841, lambda indices, labels: _turn(indices, labels) == 1),
-    "train+val": Split("Train", 7_557, lambda indices, labels: _turn(indices, labels) > 0),
-    "test": Split("Train", 841, lambda indices, labels: _turn(indices, labels) == 0),
+    "train": Split("Train", 6_716, lambda rows: _turn(rows) > 1),
+    "val": Split("Train", 841, lambda rows: _turn(rows) == 1),
+    "train+val": Split("Train", 7_557, lambda rows: _turn(rows) > 0),
+    "test": Split("Train", 841, lambda rows: _turn(rows) == 0),
 }
 
 
@@ -70,10 +71,20 @@ class NMNIST(EventSet):
     name = "nmnist"
     classes = tuple("0123456789")
     sensor_size = (34, 34, 2)
-    num: ClassVar = {split: rule.num for split, rule in FULL.items()}
+    num: ClassVar = {split: rule.num for split, rule in FULL.items() if rule.num is not None}
     folder = "NMNIST"
     places = ("NMNIST", "N-MNIST", "nmnist", "")
-    part_sizes: ClassVar = {"Train": 60_000, "Test": 10_000}
+    layouts: ClassVar = (
+        ClassFolders(
+            sizes={"Train": 60_000, "Test": 10_000},
+            folders={"Train": ("Train",), "Test": ("Test",)},
+            classes=tuple("0123456789"),
+            pattern=r"(\d+)\.bin",
+            parse=atis.parse,
+            anew=False,
+        ),
+    )
+    members = r"(?:Train|Test)/\d/\d+\.bin"
     protocols: ClassVar = {
         "full": Protocol(tuple(range(10)), FULL),
         "first-1000": Protocol(tuple(range(10)), FIRST_1000),
@@ -97,10 +108,6 @@ class NMNIST(EventSet):
     )
 
     @classmethod
-    def _parse(cls, data: bytes) -> np.ndarray:
-        return atis.parse(data)
-
-    @classmethod
     def write_fake(
         cls, root: str | Path, num_train: int = 600, num_test: int = 100, seed: int = 0, num_more: int = 40
     ) -> None:
@@ -114,19 +121,3 @@ class NMNIST(EventSet):
         for part, index, digit in wanted:
             path = Path(root).expanduser() / cls.folder / part / str(digit) / f"{index:05d}.bin"
             write_whole(path, atis.to_bytes(fake_recording(digit, rng)))
-
-
-def fake_recording(digit: int, rng: np.random.Generator, num_events: int = 300) -> np.ndarray:
-    """A coarse pattern per class that moves on a triangle in 300 ms, among noise; polarity tells the way it moves."""
-    cells = np.random.default_rng(34).permuted(np.tile(np.arange(16), (10, 1)), axis=1)[digit, :8]
-    t = np.sort(rng.integers(0, 300_000, num_events))
-    cell = rng.choice(cells, num_events)
-    corner = np.array([[0, 0], [3, 0], [1, 3], [0, 0]])
-    leg, rest = np.divmod(t, 100_000)
-    offset = corner[leg] + (corner[leg + 1] - corner[leg]) * rest[:, None] // 100_000
-    x = 3 + cell % 4 * 6 + rng.integers(0, 6, num_events) + offset[:, 0]
-    y = 3 + cell // 4 * 6 + rng.integers(0, 6, num_events) + offset[:, 1]
-    noise = rng.random(num_events) < 0.1
-    x[noise], y[noise] = rng.integers(0, 34, (2, int(noise.sum())))
-    p = (rng.random(num_events) < 0.5) ^ (leg == 1)
-    return make_events(t, x, y, p)

@@ -5,6 +5,7 @@ suffix says). Nothing touches pyplot, so no display is needed and nothing is lef
 """
 
 from spikelet.plots.animation import spike_bar_animation
+from spikelet.plots.frames import plot_frames
 from spikelet.plots.rasters import raster
 from spikelet.plots.recordings import event_rates, recording_animation
 from spikelet.plots.reports import (
@@ -36,6 +37,7 @@ __all__ = [
     "plot_accuracy",
     "plot_constraints",
     "plot_cost",
+    "plot_frames",
     "plot_histories",
     "plot_layers",
     "plot_memory",
