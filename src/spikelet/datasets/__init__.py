@@ -14,8 +14,10 @@ from spikelet.datasets.dvs_gesture import DVSGesture
 from spikelet.datasets.event_base import EventSet
 from spikelet.datasets.examine import Findings, examine
 from spikelet.datasets.frame_set import BinnedSet, FrameSet
+from spikelet.datasets.fsdd import FSDD
 from spikelet.datasets.mnist import MNIST, FashionMNIST
-from spikelet.datasets.n_cars import NCars
+from spikelet.datasets.moving_bars import MovingBars
+from spikelet.datasets.n_cars import NCARS
 from spikelet.datasets.nmnist import NMNIST
 from spikelet.datasets.poker_dvs import PokerDVS
 from spikelet.datasets.shd import SHD
@@ -24,7 +26,7 @@ IMAGE_SETS: dict[str, type[ImageSet]] = {
     member.name: member for member in (Digits, MNIST, FashionMNIST, CIFAR10, CIFAR100)
 }
 EVENT_SETS: dict[str, type[EventSet]] = {
-    member.name: member for member in (NMNIST, DVSGesture, NCars, SHD, CIFAR10DVS, PokerDVS)
+    member.name: member for member in (NMNIST, DVSGesture, NCARS, SHD, CIFAR10DVS, PokerDVS, FSDD, MovingBars)
 }
 DATASETS: dict[str, type[OfficialSet]] = {**IMAGE_SETS, **EVENT_SETS}
 
@@ -34,8 +36,10 @@ __all__ = [
     "CIFAR100",
     "DATASETS",
     "EVENT_SETS",
+    "FSDD",
     "IMAGE_SETS",
     "MNIST",
+    "NCARS",
     "NMNIST",
     "SHD",
     "SPLITS",
@@ -48,7 +52,7 @@ __all__ = [
     "Findings",
     "FrameSet",
     "ImageSet",
-    "NCars",
+    "MovingBars",
     "OfficialSet",
     "PokerDVS",
     "Source",

@@ -79,6 +79,11 @@ class Layout(ABC):
     sizes: Mapping[str, int]
     folders: Mapping[str, tuple[str, ...]]
 
+    @property
+    def settings(self) -> str:
+        """What the events depend on besides the files: where it changes, they are packed anew."""
+        return ""
+
     @abstractmethod
     def files(self, folder: Path, part: str) -> list[File]:
         """What of ``part`` lies in ``folder``; other names are left alone, and a missing folder is an empty one.
@@ -120,8 +125,8 @@ class Listing:
 
     @property
     def fingerprint(self) -> str:
-        """Of names, sizes and times of change, and of what was read to know the rows."""
-        lines = []
+        """Of names, sizes and times of change, of what was read to know the rows, and of the layout's settings."""
+        lines = [self.layout.settings] if self.layout.settings else []
         for file in self.files:
             lines.append(f"{file.path.removeprefix(f'{self.folder}/')} {file.size} {file.changed}")
             lines += map(str, file.rows if len(file.rows) > 1 else ())

@@ -21,7 +21,7 @@ def _is_val(rows: Catalogue) -> np.ndarray:
     return place >= size - size // 10
 
 
-class NCars(EventSet):
+class NCARS(EventSet):
     """Cars (label 1) and background (label 0), 120 x 100 pixels, 100 ms each, in Prophesee's .dat files.
 
     15,422 recordings are for training and 8,607 for "test", the official split; of each class of the former, the last

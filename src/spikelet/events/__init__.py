@@ -1,4 +1,5 @@
-"""Events: arrays of (t, x, y, p), their files, checks and changes, and frames and steps of them."""
+"""Events: arrays of (t, x, y, p), their files, checks and changes, and frames and steps of them; and ears, which make events
+of a waveform."""
 
 from spikelet.events.arrays import (
     EVENT,
@@ -12,14 +13,18 @@ from spikelet.events.arrays import (
     move,
 )
 from spikelet.events.binned import Binned, bin_batch
+from spikelet.events.ears import Ears, Firing, hear
 from spikelet.events.formats import read_events
 from spikelet.events.frames import Frames, batch_frames, to_frames
 from spikelet.events.jitter import Jitter
 from spikelet.events.packed import Packed, pack
+from spikelet.events.wav import parse_wav, wav_bytes
 
 __all__ = [
     "EVENT",
     "Binned",
+    "Ears",
+    "Firing",
     "Frames",
     "Jitter",
     "Packed",
@@ -31,9 +36,12 @@ __all__ = [
     "crop",
     "denoise",
     "find_fault",
+    "hear",
     "make_events",
     "move",
     "pack",
+    "parse_wav",
     "read_events",
     "to_frames",
+    "wav_bytes",
 ]

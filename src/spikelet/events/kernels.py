@@ -156,3 +156,38 @@ def bin_sparse(times, sites, places, targets, num_steps, duration, num_sites, fr
                 kept += 1
         starts[n + 1] = kept
     return out_steps[:kept], out_sites[:kept], starts
+
+
+@compiled
+def weigh(power, first, weights):
+    """Sums of neighbouring rows: out[c] = sum over m of weights[c, m] power[first[c] + m], float64 [C, K]."""
+    out = np.zeros((len(first), power.shape[1]))
+    for c in range(len(first)):
+        row = out[c]
+        for m in range(weights.shape[1]):
+            weight, other = weights[c, m], power[first[c] + m]
+            if weight != 0:
+                for k in range(len(row)):
+                    row[k] += weight * other[k]
+    return out
+
+
+@compiled
+def fire(currents, beta, forget, v_threshold, jump, step_us):
+    """Spikes of the neurons of ``ears.hear`` for ``currents`` [C, K]: times int64 [E] in us, and channels int64 [E]."""
+    channels, num_steps = currents.shape
+    t, x = np.empty(currents.size, np.int64), np.empty(currents.size, np.int64)
+    count = 0
+    for c in range(channels):
+        v, more, below = 0.0, 0.0, -v_threshold
+        for k in range(1, num_steps):
+            v = beta * v + (1 - beta) * currents[c, k]
+            more *= forget
+            above = v - v_threshold - more
+            if above >= 0:
+                t[count], x[count] = math.floor((k - above / (above - below)) * step_us), c
+                count += 1
+                v, more = 0.0, more + jump
+                above = -v_threshold - more
+            below = above
+    return t[:count], x[:count]

@@ -27,7 +27,7 @@ class DataSettings:
     augment         what is done to training images: a name in ``datasets.transforms.AUGMENTS``
     eval_transform  what is done to the images that the network is judged on: "none" or "center24"
     protocol        which recordings of an event data set: "full", or "first-1000" and "6789" of N-MNIST, "seeded" of
-                    CIFAR10-DVS
+                    CIFAR10-DVS, "speaker" of Free Spoken Digits
     frames          how events become ``model.num_steps`` frames: "time" (equal durations) or "count" (equal numbers)
     frame_us        length of a frame in microseconds where frames is "time"; None: the recording in equal parts.
                     Time surfaces know no frames: their steps have ``model.dt`` seconds
