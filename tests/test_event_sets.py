@@ -100,7 +100,8 @@ def test_a_member_describes_itself(kind: type[EventSet]) -> None:
     assert source.license and source.citation and source.homepage.startswith("http")
     assert all(address.startswith("https://") and address.endswith("/") for address in source.addresses)
     archives = {**source.downloads, **source.by_hand}
-    assert archives and source.downloads.keys() <= source.checksums.keys() and source.links.keys() <= source.downloads.keys()
+    assert archives and source.downloads.keys() <= source.checksums.keys()
+    assert source.links.keys() <= source.downloads.keys()
     assert all(len(md5) == 32 and int(md5, 16) >= 0 for md5 in source.checksums.values())
     held = {each.partition("/")[0] for each in (each for parts in archives.values() for each in parts)}
     assert held == set(kind.parts())

@@ -1,5 +1,4 @@
-"""Events: arrays of (t, x, y, p), their files, checks and changes, and frames and steps of them; and ears, which make events
-of a waveform."""
+"""Events: arrays of (t, x, y, p), their files, checks and changes, frames and steps of them; ears make them of sound."""
 
 from spikelet.events.arrays import (
     EVENT,
