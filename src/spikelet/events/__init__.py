@@ -1,4 +1,4 @@
-"""Events: arrays of (t, x, y, p), their files, checks and changes, frames and steps of them; ears make them of sound."""
+"""Events: arrays of (t, x, y, p), their files, checks and changes, frames and steps; ears make them of sound."""
 
 from spikelet.events.arrays import (
     EVENT,
