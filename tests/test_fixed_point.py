@@ -14,6 +14,7 @@ from spikelet.networks import SNN, record_spikes
 SHAPE = (2, 9, 8)
 FIELDS = {
     "notation": st.sampled_from(["6C3-P2-12-FC10", "5C3p1-6C3s2g1-FC10", "4C2s2-SAP2-8C2p1-FC7-FC10"]),
+    "neuron": st.sampled_from(["lif", "lif", "srm"]),
     "weights": st.sampled_from(["cbp_binary", "cbp_ternary", "cbp_shift7", "twn", "uniform2", "uniform4", "float"]),
     "first": st.sampled_from(["integer", "parity"]),
     "last": st.sampled_from(["integer", "parity"]),
@@ -32,7 +33,7 @@ MANY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthChe
 def network(fields: dict, seed: int, arithmetic: str = "integer") -> SNN:
     """An untrained network whose batch norms have statistics, scales and signs of their own."""
     torch.manual_seed(seed)
-    found = build(NetworkSettings(**fields, neuron="lif", arithmetic=arithmetic), SHAPE)
+    found = build(NetworkSettings(**{"neuron": "lif"} | fields, arithmetic=arithmetic), SHAPE)
     for module in found.modules():
         if isinstance(module, torch.nn.BatchNorm2d | torch.nn.BatchNorm1d):
             torch.nn.init.normal_(module.weight)
@@ -46,11 +47,19 @@ def images(seed: int, number: int = 5) -> torch.Tensor:
     return torch.randint(0, 256, (number, *SHAPE), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
 
 
+def events(seed: int, num_steps: int, number: int = 5) -> torch.Tensor:
+    """Frames of recordings, a few of their counts as large as they can be."""
+    rates = torch.full((num_steps, number, *SHAPE), 0.3)
+    drawn = torch.poisson(rates, generator=torch.Generator().manual_seed(seed))
+    drawn[:, :, :, 0, 0] *= 255
+    return drawn.clamp_max(255).to(torch.uint8)
+
+
 @MANY
-@given(st.fixed_dictionaries(FIELDS), st.integers(0, 2**31))
-def test_a_network_in_integer_arithmetic_is_its_integer_form(fields, seed) -> None:
+@given(st.fixed_dictionaries(FIELDS), st.booleans(), st.integers(0, 2**31))
+def test_a_network_in_integer_arithmetic_is_its_integer_form(fields, frames, seed) -> None:
     trained = network(fields, seed)
-    integer, x = to_integer(trained), images(seed)
+    integer, x = to_integer(trained, frames=frames), events(seed, fields["num_steps"]) if frames else images(seed)
     run = integer.run(x.numpy(), fields["num_steps"], counts=True)
     with record_spikes(trained) as spikes, torch.no_grad():
         logits = trained(x)
@@ -69,12 +78,13 @@ def test_a_network_in_integer_arithmetic_is_its_integer_form(fields, seed) -> No
 
 
 @MANY
-@given(st.fixed_dictionaries(FIELDS), st.integers(0, 2**31))
-def test_arithmetic_changes_little(fields, seed) -> None:
+@given(st.fixed_dictionaries(FIELDS), st.booleans(), st.integers(0, 2**31))
+def test_arithmetic_changes_little(fields, frames, seed) -> None:
     """Rounding decays, thresholds, biases and float ends moves few spikes."""
     plain = network(fields | {"weights": "cbp_ternary"}, seed, arithmetic="float")
-    x = images(seed, number=20)
-    agreement = check_trained(plain, to_integer(plain), [(x, torch.zeros(20, dtype=torch.int64))])
+    x = events(seed, fields["num_steps"], number=20) if frames else images(seed, number=20)
+    converted = to_integer(plain, frames=frames)
+    agreement = check_trained(plain, converted, [(x, torch.zeros(20, dtype=torch.int64))])
     assert agreement["neurons"] > 0.9
 
 
@@ -93,11 +103,13 @@ def test_a_lowest_code_that_loses_its_sign_gets_a_bit(bits, neuron) -> None:
     assert (node.bits, int(node.weight.max())) == (bits + 1, 2 ** (bits - 1))
 
 
+@pytest.mark.parametrize("neuron", ["lif", "srm"])
 @pytest.mark.parametrize("norm", ["none", "batch"])
-def test_gradients_are_those_of_the_float_network(norm) -> None:
+def test_gradients_are_those_of_the_float_network(norm, neuron) -> None:
     """Where both fire alike, they learn alike: the surrogate sees the same membranes, up to rounding."""
     fields = {"notation": "6C3-P2-12-FC10", "weights": "cbp_ternary", "first": "integer", "last": "integer"}
     fields |= {"beta": 0.25, "v_threshold": 0.5, "reset": "zero", "detach_reset": False, "norm": norm, "num_steps": 4}
+    fields |= {"neuron": neuron}
     plain = network(fields | {"surrogate": "sigmoid"}, 3, arithmetic="float")
     exact, x = in_integer_arithmetic(plain), images(3)
     grads = []
@@ -139,34 +151,51 @@ def test_the_formula_by_hand() -> None:
     assert run.positive[0].tolist() == expected == [0, 1, 0]
 
 
+def test_two_traces_by_hand() -> None:
+    """The threshold is v_threshold * (tau_m - tau_s) / tau_m, in codes; the decays have up to ten binary places."""
+    fields = {"notation": "FC1-FC1", "norm": "none", "bias": False, "first": "parity", "last": "parity", "num_steps": 4}
+    fields |= {"dt": 0.005, "tau_m": 0.06, "tau_s": 0.02, "v_threshold": 0.09, "weights": "float"}
+    snn = build(NetworkSettings(**fields, neuron="srm"), (1, 1, 1))
+    for block in snn.blocks().values():
+        torch.nn.init.ones_(block.op.weight)
+    node = to_integer(snn, frames=True).nodes[0]
+    neuron, code = node.neuron, node.weight.item()
+    leaks = neuron.leak / 2**neuron.shift, neuron.synapse_leak / 2**neuron.synapse_shift
+    assert leaks == (round(np.exp(-1 / 12) * 1024) / 1024, round(np.exp(-1 / 4) * 1024) / 1024)
+    assert int(neuron.threshold[0]) == pytest.approx(0.06 * code * 2**neuron.fraction_bits, rel=1e-3)
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
         ({"notation": "4C3-MP2-FC10"}, "layer 4C3: .*pooled currents have no integer form"),
         ({"notation": "4C3-FC10", "reset": "subtract_next"}, "layer 4C3: .*reset subtract or zero"),
+        ({"notation": "4C3-FC10", "neuron": "trace"}, "layer 4C3: .*takes SRM, or LIF"),
+        (
+            {"notation": "4C3-FC10", "neuron": "srm", "tau_m": 3.0001},
+            "layer 4C3: in integers both decays .* 367 / 2\\^9",
+        ),
     ],
 )
 def test_what_has_no_integer_form_is_refused_by_name(fields, message) -> None:
     with pytest.raises(ConversionError, match=message):
-        to_integer(build(NetworkSettings(**fields, neuron="lif"), (1, 8, 8)))
+        to_integer(build(NetworkSettings(**{"neuron": "lif"} | fields), (1, 8, 8)))
 
 
 def test_integer_arithmetic_is_refused_where_it_means_nothing() -> None:
     with pytest.raises(SpikeletError, match=r"model\.arithmetic: only for networks trained through time"):
         build(NetworkSettings("4C3-FC10", arithmetic="integer"), (1, 8, 8))
-    with pytest.raises(SpikeletError, match="takes images"):
-        build(NetworkSettings("4C3-FC10", neuron="lif", arithmetic="integer"), (1, 8, 8))(torch.zeros(3, 2, 1, 8, 8))
     with pytest.raises(SpikeletError, match=r"model\.pixel_offset: expected none, one or 1"):
         build(NetworkSettings("4C3-FC10", neuron="lif", pixel_offset=[1, 2]), (1, 8, 8))
     with pytest.raises(SpikeletError, match=r"model\.pixel_offset: expected pixels, 0 to 255"):
         build(NetworkSettings("4C3-FC10", neuron="lif", pixel_offset=[-1]), (1, 8, 8))
-    with pytest.raises(SpikeletError, match="in integer arithmetic expected at most 127"):
-        build(NetworkSettings("4C3-FC10", neuron="lif", arithmetic="integer", num_steps=128), (1, 8, 8))
     for notation in ("4C3-SMP2-FC10", "4C3-MP2-FC10", "4C3-[4C3p1]-FC10"):
         with pytest.raises(ConversionError, match="no integer form"):
             build(NetworkSettings(notation, neuron="lif", arithmetic="integer"), (1, 8, 8))
-    with pytest.raises(ConversionError, match="fraction_bits: networks of LIF"):
+    with pytest.raises(ConversionError, match="fraction_bits: networks of leaky"):
         to_integer(build(NetworkSettings("4C3-FC10", neuron="lif"), (1, 8, 8)), fraction_bits=3)
+    with pytest.raises(ConversionError, match="frames: only networks trained through time"):
+        to_integer(build("4C3-FC10", (1, 8, 8)), frames=True)
 
 
 def test_layers_that_quantize_was_put_on_are_converted() -> None:

@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import json
 import sys
 from pathlib import Path
 
@@ -12,15 +13,17 @@ from hypothesis import strategies as st
 
 import spikelet.integer
 from spikelet.errors import ConversionError, FormatError, SpikeletError
-from spikelet.integer import LIF, Add, Conv, IntegerNetwork, MaxPool, Neuron, SumPool, load, reference
-from spikelet.integer.check import lif_potential
+from spikelet.integer import LIF, SRM, Add, Conv, IntegerNetwork, MaxPool, Neuron, SumPool, load, reference
+from spikelet.integer.check import leaky_potential
 from spikelet.integer.engine import NO_COUNTS
 from spikelet.integer.fanout import dense_operations, fanout_tables
-from spikelet.integer.format import pack, unpack
+from spikelet.integer.format import _checksum, pack, unpack
 from spikelet.integer.stages import Work
 
 FIELDS = ("logits", "neurons", "positive", "negative", "synaptic_operations", "effective_operations")
-SMALL = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+ENTERED = ("input_events", "input_operations")
+STEPS = 8  # frames of a drawn recording
+SMALL = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 FEW = settings(SMALL, max_examples=12)
 
 
@@ -32,9 +35,10 @@ class Builder:
         self.input_shape = (self.pick(1, 2, 3), *(int(n) for n in self.rng.integers(4, 9, 2)))
         self.nodes: list = []
         self.shapes: list[tuple[int, int, int]] = []
-        self.leaky = self.pick(True, False) if leaky is None else leaky
+        self.leaky = self.pick(True, True, False) if leaky is None else leaky
+        self.frames = self.pick(0, 1, 255) if self.leaky else 0
         offset = tuple(int(o) for o in self.rng.integers(0, 256, self.input_shape[0]))
-        self.offset = self.pick((), offset) if self.leaky else ()
+        self.offset = self.pick((), offset) if self.leaky and not self.frames else ()
 
     def pick(self, *values):
         return values[int(self.rng.integers(len(values)))]
@@ -44,7 +48,7 @@ class Builder:
         for _ in range(int(self.rng.integers(0, 5))):
             self.pick(self.conv, self.conv, self.pool, self.residual)(len(self.nodes) - 1)
         self.conv(len(self.nodes) - 1, readout=True)
-        return IntegerNetwork(self.nodes, self.input_shape, {"drawn": True}, self.offset)
+        return IntegerNetwork(self.nodes, self.input_shape, {"drawn": True}, self.offset, self.frames)
 
     def conv(self, source: int, same: bool = False, readout: bool = False) -> None:
         c, h, w = self.input_shape if source < 0 else self.shapes[source]
@@ -64,11 +68,12 @@ class Builder:
         weight = self.rng.integers(lowest, largest + 1, shape).astype(np.int8 if bits <= 8 else np.int16)
         weight = weight if bits > 1 else np.where(weight < 0, -1, 1).astype(np.int8)
         reach, spikes = (
-            (200 if source < 0 else 3) * (1 + largest // 2),
+            (200 if source < 0 and self.frames == 0 else 3) * (1 + largest // 2),
             readout and not (self.leaky and self.pick(0, 1)),
         )
         most = np.abs(weight.astype(np.int64)).sum(axis=(1, 2, 3)) * (255 if source < 0 else 20)
-        neuron = None if spikes else self.lif(reach, most) if self.leaky else self.neuron(channels, reach)
+        leaky = self.pick(self.lif, self.srm)
+        neuron = None if spikes else leaky(reach, most) if self.leaky else self.neuron(channels, reach)
         biased = neuron is None and self.pick(True, False)
         bias = self.rng.integers(-99, 99, channels).astype(np.int32) if biased else None
         self.nodes.append(Conv(f"conv{len(self.nodes)}", source, weight, stride, padding, groups, bits, neuron, bias))
@@ -86,8 +91,19 @@ class Builder:
         bias = self.rng.integers(-reach << f, (reach << f) + 1, len(most)).astype(np.int32) // 4
         threshold = self.rng.integers(1, (reach << f) + 2, len(most)).astype(np.int32)
         leak = int(self.rng.integers(0, 2**shift + 1))
-        neuron = LIF(bias * self.pick(0, 1), threshold, leak, shift, f, self.pick("zero", "subtract"))
-        while lif_potential(most, neuron) >= 2**31 - 1:
+        return self.fitting(LIF(bias * self.pick(0, 1), threshold, leak, shift, f, self.pick("zero", "subtract")), most)
+
+    def srm(self, reach: int, most: np.ndarray) -> SRM:
+        """Like ``lif``, mostly with a second trace that is forgotten faster."""
+        first = self.lif(reach, most)
+        shift, scale = int(self.rng.integers(0, 11)), self.pick(1, 1, 4, 16)
+        leaks = sorted(int(n) for n in self.rng.integers(0, 2**shift + 1, 2))
+        slow, fast = leaks if self.pick(False, False, False, True) else leaks[::-1]
+        threshold = np.maximum(first.threshold // scale, 1)  # what an input leaves in m - c is little
+        return self.fitting(SRM(first.bias, threshold, slow, shift, first.fraction_bits, fast, shift), most)
+
+    def fitting(self, neuron, most: np.ndarray):
+        while leaky_potential(most, neuron) >= 2**31 - 1:
             neuron = dataclasses.replace(neuron, leak=neuron.leak // 2, fraction_bits=max(0, neuron.fraction_bits - 1))
         return neuron
 
@@ -113,6 +129,10 @@ class Builder:
 
     def images(self, n: int) -> np.ndarray:
         shape = (n, *self.input_shape)
+        if self.frames:
+            shape = (STEPS, *shape)
+            drawn = self.rng.poisson(0.3, shape) * self.pick(1, 1, 9) + 255 * (self.rng.random(shape) < 0.002)
+            return drawn.clip(0, self.frames).astype(np.uint8)
         return (self.rng.integers(0, 256, shape) * (self.rng.random(shape) < 0.6)).astype(np.uint8)
 
 
@@ -121,12 +141,13 @@ def window_counts(size, kernel, stride, padding):
 
 
 def assert_same(a, b) -> None:
-    for field in FIELDS:
+    assert (a.input_events is None) == (b.input_events is None)
+    for field in FIELDS + ENTERED * (a.input_events is not None):
         x, y = getattr(a, field), getattr(b, field)
         assert x.dtype == y.dtype and x.shape == y.shape, field
         np.testing.assert_array_equal(x, y, err_msg=field)
     for layer, x, y in zip(a.layers, a.counts, b.counts, strict=True):
-        assert x.dtype == y.dtype == np.int8, layer
+        assert x.dtype == y.dtype and x.dtype in (np.int8, np.int16), layer
         np.testing.assert_array_equal(x, y, err_msg=layer)
 
 
@@ -158,7 +179,8 @@ def test_batch_size_changes_nothing(seed):
     images = builder.images(5)
     together = network.run(images, 4)
     for i in range(5):
-        np.testing.assert_array_equal(network.run(images[i : i + 1], 4).logits[:, 0], together.logits[:, i])
+        alone = images[:, i : i + 1] if network.frames else images[i : i + 1]
+        np.testing.assert_array_equal(network.run(alone, 4).logits[:, 0], together.logits[:, i])
 
 
 @FEW
@@ -184,14 +206,14 @@ def test_order_of_events_within_a_step_never_matters(seed):
     images, num_steps = builder.images(3), 5
     expected = network.run(images, num_steps).logits
     logits = np.zeros_like(expected)
-    work, outputs = Work(), []
+    work, outputs = Work(), {}
     work.begin(3, num_steps, images, 0, "auto")
     for stage in network._compiled().stages:
         spikes = stage.run(work, outputs, NO_COUNTS, logits)
         if stage.capacity:  # the readout sends no spikes
             for a, b in zip(spikes.starts[:-1], spikes.starts[1 : 2 * 3 * num_steps + 1], strict=False):
                 builder.rng.shuffle(spikes.events[a:b])
-        outputs.append(spikes)
+        outputs[stage.index] = spikes
     np.testing.assert_array_equal(logits, expected)
 
 
@@ -201,9 +223,10 @@ def test_fan_out_is_the_number_of_weights_that_a_spike_touches(seed):
     network = Builder(seed).network()
     tables = fanout_tables(network, nonzero=False), fanout_tables(network, nonzero=True)
     rng = np.random.default_rng(seed)
-    for i in network.layers:
+    for i in (-1, *network.layers):
         for _ in range(3):
-            site = tuple(int(rng.integers(n)) for n in network.shapes[i])
+            shape = network.input_shape if i < 0 else network.shapes[i]
+            site = tuple(int(rng.integers(n)) for n in shape)
             assert tuple(int(t[i][site]) for t in tables) == touched(network, i, site)
 
 
@@ -271,6 +294,21 @@ def test_saved_and_loaded_it_is_the_same_network(seed):
     assert_same(again.run(images, 5, True, True), network.run(images, 5, True, True))
 
 
+def test_a_file_of_the_version_before_frames_is_read(tmp_path):
+    from safetensors import safe_open
+    from safetensors.numpy import save_file
+
+    network = small_network()
+    path = network.save(tmp_path / "net.safetensors")
+    with safe_open(path, framework="numpy") as file:
+        header, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    architecture = json.loads(header["architecture"])
+    assert header["version"] == "3" and architecture.pop("frames") == 0
+    old = header | {"version": "2", "architecture": json.dumps(architecture)}
+    save_file(tensors, path, old | {"checksum": _checksum(old["architecture"], tensors)})
+    assert load(path).describe() == network.describe() and load(path).frames == 0
+
+
 @pytest.mark.parametrize("keep", [0, 1, 7, 8, 60, 0.5, -1])
 def test_a_truncated_file_is_refused_by_name(tmp_path, keep):
     path = small_network().save(tmp_path / "net.safetensors")
@@ -323,6 +361,40 @@ def test_wrong_input_is_one_clear_error():
             network.run(**{"images": good, "num_steps": 4} | {key: value})
 
 
+def event_network(frames: int = 3) -> IntegerNetwork:
+    """One SRM neuron of weight 1 that reads frames, on paper: m = 3/4 m + x, c = 1/2 c + x, 4 binary places."""
+    neuron = SRM(np.array([0], np.int32), np.array([7], np.int32), 3, 2, 4, 1, 1)
+    return IntegerNetwork([conv(weight=np.ones((1, 1, 1, 1), np.int8), neuron=neuron)], (1, 1, 1), frames=frames)
+
+
+def test_two_traces_by_hand():
+    """One event: 16 - 16, 12 - 8, 9 - 4, 6 - 2 stay below 7. Two: 32 - 32, then 24 - 16 fires, and all is 0."""
+    frames = np.zeros((5, 2, 1, 1, 1), np.uint8)
+    frames[0, :, 0, 0, 0] = 1, 2
+    run = event_network().run(frames, 5, record=True, counts=True)
+    assert run.logits[:, :, 0].T.tolist() == [[0, 0, 0, 0, 0], [0, 1, 0, 0, 0]]
+    assert run.counts[0].ravel().tolist() == [0, 1]
+    assert run.input_events.tolist() == [3, 0, 0, 0, 0] and run.input_operations[:, 0].tolist() == [3, 3]
+
+
+def test_frames_that_do_not_fit_are_one_clear_error():
+    network, good = event_network(), np.zeros((4, 2, 1, 1, 1), np.uint8)
+    for frames in (good.astype(np.int64), good[0], good[..., 0], np.zeros((4, 2, 2, 1, 1), np.uint8)):
+        with pytest.raises(SpikeletError, match=r"frames: expected uint8 \[T, N, 1, 1, 1\]"):
+            network.run(frames, 4)
+    with pytest.raises(SpikeletError, match="frames: expected counts up to 3, got 4"):
+        network.run(good + 4, 4)
+    with pytest.raises(SpikeletError, match="num_steps: expected 1 to 4, the number of frames, got 5"):
+        network.run(good, 5)
+    for frames in (-1, 256, 1.0):
+        with pytest.raises(ConversionError, match="frames: expected 0, for an image, or counts up to 1 to 255"):
+            event_network(frames)
+    with pytest.raises(ConversionError, match="frames: only networks of leaky neurons"):
+        IntegerNetwork([conv(), READOUT], (1, 6, 6), frames=1)
+    with pytest.raises(SpikeletError, match="images: expected uint8"):
+        small_network().run(np.zeros((4, 2, *small_network().input_shape), np.uint8), 4)
+
+
 def test_what_has_no_room_is_refused():
     neuron = LIF(np.full(2, -(10**5), np.int32), np.ones(2, np.int32), 1, 0, 0, "zero")
     readout = Conv("out", 0, np.ones((2, 2, 4, 4), np.int8), (1, 1), (0, 0), 1, 2, None)
@@ -331,13 +403,15 @@ def test_what_has_no_room_is_refused():
     assert network.run(images, 1024).logits.shape == (1024, 1, 2)
     with pytest.raises(SpikeletError, match="without a leak take at most 1024"):
         network.run(images, 1025)
-    with pytest.raises(SpikeletError, match="counted over at most 127 steps, got 128"):
-        network.run(images, 128, counts=True)
+    leaking = IntegerNetwork([conv(neuron=dataclasses.replace(neuron, leak=0)), readout], (1, 6, 6))
+    with pytest.raises(SpikeletError, match="counted over at most 32767 steps, got 32768"):
+        leaking.run(images, 32768, counts=True)
     for offset in ((-1,), (256,), (1, 2)):
         with pytest.raises(ConversionError, match="pixel_offset: expected nothing, or 1 numbers of 0 to 255"):
             IntegerNetwork([conv(neuron=neuron), readout], (1, 6, 6), pixel_offset=offset)
-    with pytest.raises(ConversionError, match="only networks of LIF neurons"):
-        IntegerNetwork([conv(), READOUT], (1, 6, 6), pixel_offset=(3,))
+    for nodes, frames in (([conv(), READOUT], 0), ([conv(neuron=neuron), READOUT], 1)):
+        with pytest.raises(ConversionError, match="only networks of leaky neurons that see images"):
+            IntegerNetwork(nodes, (1, 6, 6), pixel_offset=(3,), frames=frames)
 
 
 def test_an_empty_batch_and_unaligned_images_run():
@@ -374,6 +448,7 @@ INVALID = [
     ([conv(), dataclasses.replace(READOUT, weight=np.ones((2, 2, 1, 1), np.int8))], "out: the readout must end in"),
     ([conv(), Add("add", (0, 3)), READOUT], "add: source 3"),
     ([SumPool("pool", -1, (2, 2), (2, 2)), READOUT], "pool: source -1"),
+    ([dataclasses.replace(READOUT, source=-1, weight=np.ones((2, 1, 6, 6), np.int8))], "out: the readout must read"),
     ([], "nodes"),
 ]
 
@@ -411,13 +486,13 @@ def test_membranes_wider_than_int16_stay_exact():
         assert_same(network.run(images, 20, True, True, backend=backend, num_threads=1), expected)
 
 
-def test_no_float_anywhere():
-    network = small_network()
-    run = network.run(Builder(3).images(2), 3, record=True, counts=True)
-    arrays = [getattr(run, field) for field in FIELDS] + run.counts
-    for node in network.nodes:
-        if isinstance(node, Conv):
-            arrays += [node.weight, *([node.neuron.first, node.neuron.step] if node.neuron else [])]
+@pytest.mark.parametrize("seed", [3, 11])
+def test_no_float_anywhere(seed):
+    builder = Builder(seed, leaky=seed > 3)
+    network = builder.network()
+    run = network.run(builder.images(2), 3, record=True, counts=True)
+    arrays = [getattr(run, field) for field in FIELDS + ENTERED * (network.frames > 0)] + run.counts
+    arrays += [a for a in flatten(tuple(network.nodes)) if isinstance(a, np.ndarray)]
     engine = network._compiled()
     for holder in [*engine.stages, *engine._works]:
         arrays += [a for a in flatten(vars(holder)) if isinstance(a, np.ndarray)]

@@ -6,16 +6,18 @@ Source: Zou et al. 2023 and 2024 (reference 4.4 to 4.8), with rounding after sca
 """
 
 from collections.abc import Iterable
+from copy import deepcopy
 from dataclasses import replace
+from typing import overload
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from spikelet.errors import ConversionError, SpikeletError
-from spikelet.integer import LIF, Add, Conv, IntegerNetwork, MaxPool, Neuron, Record, SumPool
+from spikelet.events import Binned
+from spikelet.integer import Add, Conv, IntegerNetwork, MaxPool, Neuron, Record, SumPool
 from spikelet.integer.check import INT32_MAX, PIXEL_MAX, peaks
-from spikelet.integer.network import MOST_COUNTED
 from spikelet.networks import (
     SNN,
     Block,
@@ -23,10 +25,12 @@ from spikelet.networks import (
     Network,
     Residual,
     SpikePool,
+    SurfaceNetwork,
     answers,
     in_integer_arithmetic,
     record_spikes,
 )
+from spikelet.neurons import LIF
 from spikelet.quantizers import Levels, latent_weight, weight_quantizer
 from spikelet.spiking import FloatNode, Folded, SpikingNetwork, sum_pool
 
@@ -148,12 +152,22 @@ def _thresholds(norm, activation: Levels, weight: Tensor, bias: Tensor, unit: fl
     return weight, first, torch.where(constant, ones, step)
 
 
+@overload
+def to_integer(network: Network, fraction_bits: int | None = None, metadata: dict | None = None) -> IntegerNetwork: ...
+
+
+@overload
 def to_integer(
-    network: Network | SNN, fraction_bits: int | None = None, metadata: dict | None = None
-) -> IntegerNetwork:
+    network: Network | SNN, fraction_bits: int | None = None, metadata: dict | None = None, frames: bool = False
+) -> IntegerNetwork | SurfaceNetwork: ...
+
+
+def to_integer(
+    network: Network | SNN, fraction_bits: int | None = None, metadata: dict | None = None, frames: bool = False
+) -> IntegerNetwork | SurfaceNetwork:
     """The all-integer spiking network: integer weights, membranes and thresholds with ``fraction_bits`` binary places.
 
-    Of an ``SNN``: ``trained_to_integer``, which chooses them by itself.
+    Of an ``SNN``: ``trained_to_integer``, which chooses them by itself and knows ``frames``.
 
     ``fraction_bits`` None takes, for each layer, the most (up to 16) with which nothing can overflow int32. Raises
     ConversionError, naming the layer and why, for float weights, an operation without integer form, or an overflow.
@@ -165,8 +179,10 @@ def to_integer(
     """
     if isinstance(network, SNN):
         if fraction_bits is not None:
-            raise ConversionError(f"fraction_bits: networks of LIF neurons take as many as fit, got {fraction_bits}")
-        return trained_to_integer(network, metadata)
+            raise ConversionError(f"fraction_bits: networks of leaky neurons take as many as fit, got {fraction_bits}")
+        return trained_to_integer(network, metadata, frames)
+    if frames:
+        raise ConversionError("frames: only networks trained through time take frames of events")
     if fraction_bits is not None and not 0 <= fraction_bits <= MAX_FRACTION_BITS:
         raise ConversionError(f"fraction_bits: expected 0 to {MAX_FRACTION_BITS}, got {fraction_bits}")
     nodes: list[Conv | SumPool | MaxPool | Add] = []
@@ -179,10 +195,13 @@ def to_integer(
     return IntegerNetwork(nodes, network.input_shape, metadata or {})
 
 
-def trained_to_integer(network: SNN, metadata: dict | None = None) -> IntegerNetwork:
-    """The integer network of LIF neurons that a network trained through time stands for.
+def trained_to_integer(
+    network: SNN, metadata: dict | None = None, frames: bool = False
+) -> IntegerNetwork | SurfaceNetwork:
+    """The integer network of leaky neurons, LIF or SRM, that a network trained through time stands for.
 
-    A network in integer arithmetic (``settings.arithmetic``) and its integer form fire alike, spike by spike. Of any
+    It takes images, or with ``frames`` frames of events. Time surfaces, and their neurons, stay in floating point. A
+    network in integer arithmetic (``settings.arithmetic``) and its integer form fire alike, spike by spike. Of any
     other, decays, thresholds and biases are rounded, and float weights become codes of up to 16 bits. Raises
     ConversionError, naming the layer and why, for what has no integer form.
 
@@ -194,23 +213,28 @@ def trained_to_integer(network: SNN, metadata: dict | None = None) -> IntegerNet
     """
     exact = network if network.settings.arithmetic == "integer" else in_integer_arithmetic(network)
     nodes: list[Conv | SumPool | MaxPool] = []
+    surface = exact.surface
+    shown = surface is None and not frames
     with torch.no_grad():
         for name, layer in exact.layers.named_children():
             source = len(nodes) - 1
             if isinstance(layer, SpikePool):
                 nodes.append(_pool_node(name, source, layer.pool))
-            elif isinstance(layer, FixedPointBlock):  # nothing else is in such a network
-                nodes.append(_trained_layer(name, source, layer))
-    offset = network.settings.pixel_offset
+            elif isinstance(layer, FixedPointBlock):  # beside time surfaces, nothing else is in such a network
+                nodes.append(_trained_layer(name, source, layer, shown))
+    if surface is not None:
+        body = IntegerNetwork(nodes, surface.output_shape, metadata or {}, frames=1)
+        return SurfaceNetwork(deepcopy(surface).cpu(), body, next(iter(exact.spiking())))
+    offset = network.settings.pixel_offset if shown else []
     offset = offset * network.input_shape[0] if len(offset) == 1 else offset
-    return IntegerNetwork(nodes, network.input_shape, metadata or {}, tuple(offset))
+    return IntegerNetwork(nodes, network.input_shape, metadata or {}, tuple(offset), PIXEL_MAX * frames)
 
 
-def _trained_layer(name: str, source: int, block: FixedPointBlock) -> Conv:
+def _trained_layer(name: str, source: int, block: FixedPointBlock, shown: bool) -> Conv:
     op = block.op
     _check_op(name, op)
     try:
-        numbers = block.numbers()
+        numbers = block.numbers(shown)
     except SpikeletError as error:
         raise ConversionError(f"layer {name}: {error}") from None
     if not all(bool(torch.isfinite(t).all()) for t in (numbers.weight, numbers.bias, numbers.threshold)):
@@ -222,11 +246,9 @@ def _trained_layer(name: str, source: int, block: FixedPointBlock) -> Conv:
         stride, padding, groups = _pair(op.stride), _pair(op.padding), op.groups
     codes, width = _stored(weight.contiguous().numpy(force=True), numbers.bits)
     common = name, source, codes, stride, padding, groups, width
-    bias, threshold = (t.round().to(torch.int32).numpy(force=True) for t in (numbers.bias, numbers.threshold))
-    if block.neuron is None:
-        return Conv(*common, None, bias)
-    reset = "subtract" if block.neuron.v_reset is None else "zero"
-    return Conv(*common, LIF(bias, threshold, numbers.leak, numbers.shift, numbers.fraction_bits, reset))
+    subtracts = isinstance(block.neuron, LIF) and block.neuron.v_reset is None
+    neuron = numbers.neuron("subtract" if subtracts else "zero")
+    return Conv(*common, None, neuron.bias) if block.neuron is None else Conv(*common, neuron)
 
 
 def _stored(codes: np.ndarray, bits: int) -> tuple[np.ndarray, int]:
@@ -409,19 +431,22 @@ def check_equivalence(
 
 
 def check_trained(
-    network: SNN, converted: IntegerNetwork, loader: Iterable[tuple[Tensor, Tensor]], num_threads: int | None = None
+    network: SNN,
+    converted: IntegerNetwork | SurfaceNetwork,
+    loader: Iterable[tuple[Tensor | Binned, Tensor]],
+    num_threads: int | None = None,
 ) -> dict:
-    """Compare a network trained through time with its integer form over a data set of images.
+    """Compare a network trained through time with its integer form over a data set of images, frames or events.
 
     Returns fractions, 0 to 1: ``answers`` (equal classes), ``accuracy_trained`` and ``accuracy_integer``, ``neurons``
-    (that fired equally often) and ``per_layer`` (the same, layer by layer). Of more than 127 steps, the first 127.
+    (that fired equally often) and ``per_layer`` (the same, layer by layer).
     """
     same: dict[str, np.ndarray] = {}
-    right, num_steps = np.zeros(4, np.int64), min(network.settings.num_steps, MOST_COUNTED)
+    right, num_steps = np.zeros(4, np.int64), network.settings.num_steps
     for images, labels in loader:
         with record_spikes(network, lambda spikes: spikes.sum(0).to(torch.int16)) as fired:
             told = network.run(images, num_steps).logits.sum(0).argmax(1)
-        run = converted.run(images.numpy(), num_steps, counts=True, num_threads=num_threads)
+        run = run_images(converted, images, num_steps, counts=True, num_threads=num_threads)
         for name, counts in zip(run.layers, run.counts or [], strict=True):
             equal = torch.from_numpy(counts).reshape(-1) == fired[name].reshape(-1)
             same[name] = same.get(name, np.zeros(2, np.int64)) + np.array([int(equal.sum()), equal.numel()])
@@ -451,8 +476,13 @@ def _run_to_rest(
     raise ConversionError(f"the network still fires after {num_steps // 2} steps; lower model.max_count")
 
 
-def run_images(converted: IntegerNetwork | SpikingNetwork | SNN, images: Tensor, num_steps: int, **options) -> Record:
-    """``converted.run`` on a batch of torch images, whichever form the network has."""
+def run_images(
+    converted: IntegerNetwork | SurfaceNetwork | SpikingNetwork | SNN,
+    images: Tensor | Binned,
+    num_steps: int,
+    **options,
+) -> Record:
+    """``converted.run`` on a batch of torch images, frames or events, whichever form the network has."""
     if isinstance(converted, IntegerNetwork):
-        return converted.run(images.numpy(), num_steps, **options)
-    return converted.run(images, num_steps, **options)
+        return converted.run(images.numpy(), num_steps, **options)  # type: ignore[union-attr]
+    return converted.run(images, num_steps, **options)  # type: ignore[arg-type]

@@ -18,17 +18,20 @@ from torch import Tensor
 from spikelet import metrics
 from spikelet.convert import run_images, settled_counts
 from spikelet.errors import SpikeletError
+from spikelet.events import Binned
 from spikelet.integer import IntegerNetwork, Record
 from spikelet.metrics import HOROWITZ_45NM, EnergyTable
-from spikelet.networks import SNN, Network, answers
+from spikelet.networks import SNN, Network, SurfaceNetwork, answers
 from spikelet.quantizers import weight_quantizer
 from spikelet.spiking import SpikingNetwork
 
-Loader = Iterable[tuple[Tensor, Tensor]]
+Loader = Iterable[tuple[Any, Tensor]]
+Spiking = IntegerNetwork | SurfaceNetwork | SpikingNetwork | SNN
+ENERGY = {IntegerNetwork: metrics.integer_energy, SurfaceNetwork: metrics.surface_energy}
 
 
 def evaluate(
-    converted: IntegerNetwork | SpikingNetwork | SNN,
+    converted: Spiking,
     loader: Loader,
     num_steps: int = 8,
     *,
@@ -42,8 +45,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Run a spiking network over a whole data set and report what it achieved and what that cost.
 
-    ``loader`` yields (images [N, C, H, W] or, for an ``SNN``, frames [T, N, C, H, W], labels [N]). ``network`` is the
-    ANN that a converted network comes from; without one, the ANN's accuracy is that of the closed form.
+    ``loader`` yields (x, labels [N]), x what the network takes: images [N, C, H, W], frames [T, N, C, H, W] or
+    ``events.Binned``. ``network`` is the ANN that a converted network comes from; without one, the ANN's accuracy is
+    that of the closed form.
     ``input_noise`` r multiplies each pixel by 1 + r * (U - 1/2), U uniform in [0, 1), drawn from ``seed`` (work E).
     ``logs_dir`` gets the six published text files, by work D's rule, or, with a ``first_weight`` of 2^k, by work E's:
     the first layer's spikes are not counted, and weigh 2^k operations each.
@@ -85,16 +89,21 @@ def evaluate(
     operations = activity["synaptic_operations_per_sample"]["total"]
     if "input" in activity:  # events are added, one by one; those of time surfaces are multiplied
         entered = activity["synaptic_operations_per_sample"]["per_layer"]["input"]
-        multiplied = entered if isinstance(converted, SNN) and converted.surface is not None else 0
+        multiplied = entered if _has_surface(converted) else 0
         cost = _cost(converted, multiplied, operations - multiplied, energy)
     else:
         cost = _cost(converted, None, operations, energy)
     return _accuracy(curve) | report | activity | cost
 
 
-def _was_converted(network: IntegerNetwork | SpikingNetwork | SNN) -> bool:
+def _was_converted(network: Spiking) -> bool:
     """Whether the network comes from an ANN, which was not trained through time."""
-    return not (isinstance(network, SNN) or (isinstance(network, IntegerNetwork) and network.leaky))
+    trained = isinstance(network, SNN | SurfaceNetwork) or (isinstance(network, IntegerNetwork) and network.leaky)
+    return not trained
+
+
+def _has_surface(network: Spiking) -> bool:
+    return isinstance(network, SurfaceNetwork) or (isinstance(network, SNN) and network.surface is not None)
 
 
 def _per_class(answered: Tensor) -> list[float | None]:
@@ -133,7 +142,7 @@ def _stored(op: torch.nn.Module) -> int:
     return metrics.footprint(quantizer.bits if quantizer else 32, op.weight.numel())  # type: ignore[operator,union-attr,arg-type]
 
 
-def add_noise(images: Tensor, ratio: float, generator: np.random.Generator) -> Tensor:
+def add_noise(images: Any, ratio: float, generator: np.random.Generator) -> Any:
     """Each pixel times 1 + ratio * (U - 1/2); uint8 pixels are rounded and clipped to 0..255 again.
 
     >>> add_noise(torch.full((1, 1, 2, 2), 200, dtype=torch.uint8), 0.0, np.random.default_rng(1)).unique().tolist()
@@ -141,6 +150,8 @@ def add_noise(images: Tensor, ratio: float, generator: np.random.Generator) -> T
     """
     if ratio == 0:
         return images
+    if isinstance(images, Binned):
+        raise SpikeletError(f"input_noise: events in front of time surfaces have no pixels; expected 0, got {ratio}")
     noise = torch.from_numpy(generator.random(tuple(images.shape)))
     noisy = images * (1 + ratio * (noise - 0.5))
     return noisy.round().clamp(0, 255).to(torch.uint8) if images.dtype == torch.uint8 else noisy.to(images.dtype)
@@ -194,14 +205,12 @@ def _activity(run: Record, total: list[np.ndarray], samples: int) -> dict[str, A
     }
 
 
-def _cost(
-    converted: IntegerNetwork | SpikingNetwork | SNN, multiplied: float | None, added: float, energy: EnergyTable
-) -> dict[str, Any]:
-    """What a sample costs: operations multiplied (None: those of the first layer, at every pixel) and added."""
+def _cost(converted: Spiking, multiplied: float | None, added: float, energy: EnergyTable) -> dict[str, Any]:
+    """Of ``multiplied`` and ``added`` synaptic operations of a sample; None multiplied: the first layer, all pixels."""
     described = [row for row in converted.describe() if row["weights"]]
     total = int(sum(row["macs"] for row in described))
     first = int(described[0]["macs"])
-    spend = metrics.integer_energy if isinstance(converted, IntegerNetwork) else metrics.spiking_energy
+    spend = next((spend for kind, spend in ENERGY.items() if isinstance(converted, kind)), metrics.spiking_energy)
     return {
         "macs_per_sample": {"total": total, "first_layer": first},
         "energy_per_sample_joule": {

@@ -296,6 +296,15 @@ def integer_energy(first_layer_macs: float, operations: float, table: EnergyTabl
     return first_layer_macs * table.int8_mac + operations * table.int_add
 
 
+def surface_energy(surface_macs: float, operations: float, table: EnergyTable = HOROWITZ_45NM) -> float:
+    """Joule of an integer spiking network behind time surfaces: float MACs in these, integer additions behind them.
+
+    >>> round(surface_energy(surface_macs=1_000_000, operations=1_000_000) * 1e6, 6)
+    4.7
+    """
+    return surface_macs * table.float_mac + operations * table.int_add
+
+
 def footprint(bits: int, count: int) -> int:
     """Bytes of ``count`` weights packed at ``bits`` each.
 

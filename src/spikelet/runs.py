@@ -12,6 +12,8 @@ from typing import Any
 from spikelet import doctor
 from spikelet.errors import FormatError, SpikeletError
 from spikelet.integer import IntegerNetwork
+from spikelet.networks import NetworkSettings, SurfaceNetwork
+from spikelet.networks import load as read_network
 from spikelet.recipes import build, schema
 from spikelet.recipes.schema import Config, DataSettings
 
@@ -167,7 +169,8 @@ def to_spikes(config: Config, network: Any) -> Any:
 
     metadata = describe(config)
     if config.model.neuron is not None or _is_integer(config):
-        return convert.to_integer(network, config.convert.fraction_bits, metadata)
+        frames = build.has_recordings(config) and not build.has_surfaces(config)
+        return convert.to_integer(network, config.convert.fraction_bits, metadata, frames)
     if config.convert.fraction_bits is not None:
         raise SpikeletError(
             "convert.fraction_bits: this network has float weights or ends, so it stays in floating point"
@@ -186,7 +189,7 @@ def check(config: Config, network: Any, converted: Any, loader: Any) -> dict[str
 
 def describe(config: Config) -> dict[str, Any]:
     """What an integer network's file says of itself: enough to evaluate it without its run folder."""
-    data = {"name": config.data.name, "eval_transform": config.data.eval_transform}
+    data = {key: getattr(config.data, key) for key in ("name", "eval_transform", *build.EVENT_KEYS)}
     whence = {"recipe": config.recipe, "seed": config.seed, "num_steps": config.evaluate.num_steps}
     made_by = {"model": asdict(config.model), "train": asdict(config.train)}
     return whence | made_by | {"data": data, "init_from": config.init_from, "teacher": config.teacher}
@@ -293,8 +296,10 @@ def find(name: str, overrides: list[str] | None = None, argument: str = "RUN") -
     )
 
 
-def load(name: str | Path) -> IntegerNetwork:
+def load(name: str | Path) -> IntegerNetwork | SurfaceNetwork:
     """The integer network that ``name`` means: a packaged one, a run folder or exp_id under runs/, or a file.
+
+    One that begins with time surfaces has these in floating point.
 
     Raises SpikeletError where there is none, FormatError where the file is damaged or foreign.
     """
@@ -304,7 +309,7 @@ def load(name: str | Path) -> IntegerNetwork:
         file = (target.folder or Path()) / NETWORK
         if not file.is_file():
             raise SpikeletError(f"name: {name} has no integer network; make one with 'spikelet convert {name}'")
-    return IntegerNetwork.load(file)
+    return read_network(file)
 
 
 def report_folder(name: str) -> Path:
@@ -324,12 +329,11 @@ def packaged_networks() -> dict[str, Path]:
 
 
 def _file_config(file: Path, overrides: list[str] | None) -> Config:
-    from spikelet.networks import NetworkSettings
-
     metadata = IntegerNetwork.load(file).metadata
     try:
         data, steps = DataSettings(**metadata["data"]), int(metadata["num_steps"])
         model = NetworkSettings(**metadata["model"])
+        model.arithmetic = "float" if model.neuron is None else "integer"  # whatever it was trained in
         config = Config(recipe=metadata["recipe"], seed=metadata["seed"], data=data, model=model)
         config.evaluate.num_steps = steps
     except (KeyError, TypeError, ValueError) as error:
@@ -351,7 +355,7 @@ def convert(target: Target, say: Say = print) -> tuple[dict[str, Any], Path | No
     loader = build.loader(config, "test")
     say(f"checking every neuron on {len(loader.dataset)} test images")  # type: ignore[arg-type]
     agreement = check(config, network, converted, loader)
-    if not isinstance(converted, IntegerNetwork):
+    if not isinstance(converted, IntegerNetwork | SurfaceNetwork):
         return agreement, None
     converted.save(target.folder / NETWORK)
     if config.model.neuron is None:
@@ -390,16 +394,17 @@ def evaluate(
     say(f"evaluating {target.name} on {len(loader.dataset)} {config.evaluate.split} samples of {config.data.name}")  # type: ignore[arg-type]
     if target.folder is not None:
         output = output or (target.folder / "evaluate" / ",".join(changed) if changed else target.folder)
+    how = _how(config) | ({"num_steps": steps} if steps else {})
     if network is not None and config.model.neuron is not None and not _is_integer(config):
-        report = measure(network, loader, **(_how(config) | ({"num_steps": steps} if steps else {})))
+        report = measure(network, loader, **how)
     elif network is not None and config.model.k is None:
         report = evaluate_ann(network, loader)
     else:
         stored = target.file or (target.folder / NETWORK if target.folder else None)
         fresh = network is not None and not (_is_integer(config) and stored is not None and stored.is_file())
-        converted = to_spikes(config, network) if fresh else IntegerNetwork.load(stored)  # type: ignore[arg-type]
+        converted = to_spikes(config, network) if fresh else read_network(stored)  # type: ignore[arg-type]
         logs = output / "logs" if output is not None else None
-        report = measure(converted, loader, network=network, logs_dir=logs, **_how(config))
+        report = measure(converted, loader, network=network, logs_dir=logs, **how)
         if network is not None:
             say("checking every neuron")
             report["agreement"] = check(config, network, converted, loader)

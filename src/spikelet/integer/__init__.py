@@ -1,5 +1,5 @@
 """The all-integer machine: numpy, numba and safetensors, no float between pixels and classes."""
 
-from spikelet.integer.network import LIF, Add, Conv, IntegerNetwork, MaxPool, Neuron, Record, SumPool, load
+from spikelet.integer.network import LIF, SRM, Add, Conv, IntegerNetwork, MaxPool, Neuron, Record, SumPool, load
 
-__all__ = ["LIF", "Add", "Conv", "IntegerNetwork", "MaxPool", "Neuron", "Record", "SumPool", "load"]
+__all__ = ["LIF", "SRM", "Add", "Conv", "IntegerNetwork", "MaxPool", "Neuron", "Record", "SumPool", "load"]

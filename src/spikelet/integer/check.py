@@ -14,7 +14,7 @@ from spikelet.errors import ConversionError
 if TYPE_CHECKING:
     from spikelet.integer.network import IntegerNetwork
 
-from spikelet.integer.network import IMAGE, LIF, Add, Conv, MaxPool, Neuron, Node, SumPool
+from spikelet.integer.network import IMAGE, LIF, SRM, Add, Conv, MaxPool, Neuron, Node, SumPool
 
 INT32_MAX = 2**31 - 1
 PIXEL_MAX = 255
@@ -22,9 +22,10 @@ RESETS = "zero", "subtract"
 MAX_SHIFT = 15
 MOST_STEPS = 1024  # for which a membrane without leak is sure to fit
 Shape = tuple[int, int, int]
+Decay = tuple[int, int]  # leak and shift: leak / 2^shift per step
 
 
-def check(nodes: Sequence[Node], input_shape: Shape) -> tuple[Shape, ...]:
+def check(nodes: Sequence[Node], input_shape: Shape, frames: int = 0) -> tuple[Shape, ...]:
     """Output shape (C, H, W) of every node; ConversionError, naming the node and why, where something does not fit."""
     if len(input_shape) != 3 or min(input_shape) < 1:
         raise ConversionError(f"input_shape: expected (C, H, W), each at least 1, got {input_shape}")
@@ -37,8 +38,8 @@ def check(nodes: Sequence[Node], input_shape: Shape) -> tuple[Shape, ...]:
         _check_sources(i, node)
         inputs = [input_shape if s == IMAGE else shapes[s] for s in sources(node)]
         shapes.append(_output_shape(node, inputs))
-    _check_readout(nodes, shapes)
-    for node, potential in zip(nodes, potentials(nodes), strict=True):
+    _check_readout(nodes, shapes, frames)
+    for node, potential in zip(nodes, potentials(nodes, frames), strict=True):
         if potential > INT32_MAX - 1:
             raise ConversionError(f"layer {node.name}: a membrane or logit may reach {potential}, beyond int32")
     return tuple(shapes)
@@ -63,20 +64,20 @@ def peaks(nodes: Sequence[Node]) -> list[int]:
     return result
 
 
-def potentials(nodes: Sequence[Node]) -> list[int]:
+def potentials(nodes: Sequence[Node], frames: int = 0) -> list[int]:
     """The bound of each node's membranes or logits: sum |W| * largest input count << fraction_bits (+ |bias|).
 
-    Of LIF neurons: of V * leak, with V summed up over the steps that the leak lets it remember.
+    Of leaky neurons: of all that is computed on the way, membranes summed up over the steps that they remember.
     """
-    largest = [*peaks(nodes), PIXEL_MAX]  # index -1: the image
+    largest = [*peaks(nodes), frames or PIXEL_MAX]  # index -1: the input
     result = []
     for node, peak in zip(nodes, largest, strict=False):
         if not isinstance(node, Conv):
             result.append(peak)
             continue
         reach = np.abs(node.weight.astype(np.int64)).sum(axis=(1, 2, 3)) * largest[node.source]
-        if isinstance(node.neuron, LIF):
-            result.append(lif_potential(reach, node.neuron))
+        if isinstance(node.neuron, LIF | SRM):
+            result.append(leaky_potential(reach, node.neuron))
             continue
         if node.bias is not None:
             reach = reach + np.abs(node.bias.astype(np.int64))
@@ -84,23 +85,42 @@ def potentials(nodes: Sequence[Node]) -> list[int]:
     return result
 
 
-def lif_potential(reach: np.ndarray, neuron: LIF) -> int:
-    """The bound of |V * leak| and of V before its reset, if a step adds at most ``reach`` [C_out] accumulators.
+def decays(neuron: Neuron | LIF | SRM | None) -> tuple[Decay, ...]:
+    """What its membranes keep per step: one fraction of LIF, two of SRM, none where nothing leaks."""
+    if isinstance(neuron, SRM):
+        return (neuron.leak, neuron.shift), (neuron.synapse_leak, neuron.synapse_shift)
+    return ((neuron.leak, neuron.shift),) if isinstance(neuron, LIF) else ()
+
+
+def leaky_potential(reach: np.ndarray, neuron: LIF | SRM) -> int:
+    """The bound of all that its membranes meet on the way, if a step adds at most ``reach`` [C_out] accumulators.
 
     V gains at most a step's charge while it loses (1 - leak / 2^shift) of itself; rounding down adds 1 at most.
     """
     charge = int(((reach << neuron.fraction_bits) + np.abs(neuron.bias.astype(np.int64))).max()) + 1
-    return math.ceil(charge * lif_growth(neuron.leak, neuron.shift))
+    return math.ceil(charge * leaky_growth(decays(neuron)))
 
 
-def lif_growth(leak: int, shift: int) -> Fraction:
-    """How many times a step's charge |V * leak|, and V itself, may become.
+def leaky_growth(decays: Sequence[Decay]) -> Fraction:
+    """How many times a step's charge the largest number on the way may become.
 
-    >>> lif_growth(leak=1, shift=2), lif_growth(leak=3, shift=2)
-    (Fraction(4, 3), Fraction(12, 1))
+    Of LIF V * leak, and V itself; of SRM m - c, and the products m * (leak - 2^shift), by which its kernel comes to
+    floor(m * leak / 2^shift) = m + floor(m * (leak - 2^shift) / 2^shift).
+
+    >>> leaky_growth([(1, 2)]), leaky_growth([(3, 2)]), leaky_growth([(3, 2), (1, 1)])
+    (Fraction(4, 3), Fraction(12, 1), Fraction(6, 1))
     """
+    if len(decays) == 1:
+        return _remembered(*decays[0]) * max(1, decays[0][0])
+    return max(
+        sum((_remembered(*decay) for decay in decays), Fraction(0)), *(Fraction(1 << shift) for _, shift in decays)
+    )
+
+
+def _remembered(leak: int, shift: int) -> Fraction:
+    """How many times a step's charge a membrane may become."""
     lost = (1 << shift) - leak
-    return (Fraction(1 << shift, lost) if lost else Fraction(MOST_STEPS)) * max(1, leak)
+    return Fraction(1 << shift, lost) if lost else Fraction(MOST_STEPS)
 
 
 def describe(network: IntegerNetwork) -> list[dict[str, Any]]:
@@ -108,7 +128,8 @@ def describe(network: IntegerNetwork) -> list[dict[str, Any]]:
     from spikelet.integer.fanout import dense_operations
 
     rows = []
-    for node, shape, potential in zip(network.nodes, network.shapes, potentials(network.nodes), strict=True):
+    bounds = potentials(network.nodes, network.frames)
+    for node, shape, potential in zip(network.nodes, network.shapes, bounds, strict=True):
         row: dict[str, Any] = {
             "name": node.name,
             "kind": type(node).__name__,
@@ -133,7 +154,7 @@ def _check_sources(i: int, node: Node) -> None:
         raise ConversionError(f"layer {node.name}: expected two sources, got {given}")
     for s in given:
         if not isinstance(s, int | np.integer) or not lowest <= s < i:
-            allowed = f"{lowest} to {i - 1}" if i > lowest else "nothing yet: only convolutions read the image"
+            allowed = f"{lowest} to {i - 1}" if i > lowest else "nothing yet: only convolutions read the input"
             raise ConversionError(f"layer {node.name}: source {s!r} must be an earlier node ({allowed})")
 
 
@@ -178,8 +199,8 @@ def _check_conv(node: Conv, source: Shape) -> None:
         if node.neuron is not None:
             raise ConversionError(f"layer {name}: only the readout has a bias; elsewhere it belongs in the thresholds")
         _check_channels(name, "bias", node.bias, len(weight))
-    if isinstance(node.neuron, LIF):
-        _check_lif(name, node.neuron, len(weight))
+    if isinstance(node.neuron, LIF | SRM):
+        _check_leaky(name, node.neuron, len(weight))
     elif node.neuron is not None:
         _check_neuron(name, node.neuron, len(weight))
 
@@ -195,18 +216,19 @@ def _check_bits(name: str, bits: int, weight: np.ndarray) -> None:
         raise ConversionError(f"layer {name}: {bits}-bit weights must be {low} to {high}, {found}")
 
 
-def _check_lif(name: str, neuron: LIF, channels: int) -> None:
+def _check_leaky(name: str, neuron: LIF | SRM, channels: int) -> None:
     _check_channels(name, "bias", neuron.bias, channels)
     _check_channels(name, "threshold", neuron.threshold, channels)
     if neuron.threshold.min() < 1:
         raise ConversionError(f"layer {name}: threshold must be at least 1, got {neuron.threshold.min()}")
-    if not 0 <= neuron.shift <= MAX_SHIFT or not 0 <= neuron.leak <= 1 << neuron.shift:
-        raise ConversionError(
-            f"layer {name}: leak / 2^shift must be 0 to 1, shift 0 to {MAX_SHIFT}, got {neuron.leak} / 2^{neuron.shift}"
-        )
+    for leak, shift in decays(neuron):
+        if not 0 <= shift <= MAX_SHIFT or not 0 <= leak <= 1 << shift:
+            raise ConversionError(
+                f"layer {name}: leak / 2^shift must be 0 to 1, shift 0 to {MAX_SHIFT}, got {leak} / 2^{shift}"
+            )
     if not 0 <= neuron.fraction_bits <= 30:
         raise ConversionError(f"layer {name}: fraction_bits must be 0 to 30, got {neuron.fraction_bits}")
-    if neuron.reset not in RESETS:
+    if isinstance(neuron, LIF) and neuron.reset not in RESETS:
         raise ConversionError(f"layer {name}: reset must be one of {', '.join(RESETS)}, got {neuron.reset!r}")
 
 
@@ -226,8 +248,19 @@ def _check_channels(name: str, what: str, array: np.ndarray, channels: int) -> N
         raise ConversionError(f"layer {name}: {what} must be int32 [{channels}], got {_kind(array)}")
 
 
-def check_offset(offset: Sequence[int], input_shape: Shape, leaky: bool) -> tuple[int, ...]:
-    """``offset`` as integers; ConversionError where it is not one per channel, or no pixel, or not for such neurons.
+def check_frames(frames: int, leaky: bool) -> int:
+    """``frames``; ConversionError where a site cannot count so many, or no neuron waits for a second frame."""
+    if not isinstance(frames, int | np.integer) or not 0 <= frames <= PIXEL_MAX:
+        raise ConversionError(f"frames: expected 0, for an image, or counts up to 1 to {PIXEL_MAX}, got {frames!r}")
+    if frames and not leaky:
+        raise ConversionError(
+            f"frames: only networks of leaky neurons, LIF or SRM, take frames of events, got {frames}"
+        )
+    return int(frames)
+
+
+def check_offset(offset: Sequence[int], input_shape: Shape, allowed: bool) -> tuple[int, ...]:
+    """``offset`` as integers; ConversionError where it is not one per channel, or no pixel, or not ``allowed``.
 
     No pixel minus one exceeds PIXEL_MAX in magnitude, which is what all bounds are worked out for.
     """
@@ -235,24 +268,29 @@ def check_offset(offset: Sequence[int], input_shape: Shape, leaky: bool) -> tupl
     if len(offset) not in (0, input_shape[0]) or not all(0 <= o <= PIXEL_MAX for o in offset):
         expected = f"nothing, or {input_shape[0]} numbers of 0 to {PIXEL_MAX}"
         raise ConversionError(f"pixel_offset: expected {expected}, got {offset}")
-    if any(offset) and not leaky:
-        raise ConversionError(f"pixel_offset: only networks of LIF neurons have one, got {offset}")
+    if any(offset) and not allowed:
+        raise ConversionError(f"pixel_offset: only networks of leaky neurons that see images have one, got {offset}")
     return offset
 
 
-def _check_readout(nodes: Sequence[Node], shapes: list[Shape]) -> None:
-    last, kinds = nodes[-1], {type(node.neuron) for node in nodes if isinstance(node, Conv) and node.neuron is not None}
-    if len(kinds) > 1:
-        raise ConversionError("nodes: the neurons must be of one kind, all Neuron or all LIF")
+def _check_readout(nodes: Sequence[Node], shapes: list[Shape], frames: int) -> None:
+    last, neurons = nodes[-1], [node.neuron for node in nodes if isinstance(node, Conv) and node.neuron is not None]
+    leaky = [neuron for neuron in neurons if not isinstance(neuron, Neuron)]
+    if len(leaky) not in (0, len(neurons)):
+        raise ConversionError("nodes: the neurons must be of one kind, all Neuron or all leaky, LIF and SRM")
     if not isinstance(last, Conv) or isinstance(last.neuron, Neuron):
         raise ConversionError(f"layer {last.name}: the last node must be a convolution without neurons, the readout")
+    if last.neuron is None and last.source == IMAGE and not frames:
+        raise ConversionError(f"layer {last.name}: the readout must read spikes, not the image")
     if shapes[-1][1:] != (1, 1):
         raise ConversionError(f"layer {last.name}: the readout must end in C x 1 x 1, got {shapes[-1]}")
     for node in nodes[:-1]:
         if isinstance(node, Conv) and node.neuron is None:
             raise ConversionError(f"layer {node.name}: only the last node may be without neurons")
-        if isinstance(node, MaxPool) and LIF in kinds:
-            raise ConversionError(f"layer {node.name}: MaxPool is the maximum of counts, which LIF neurons do not have")
+        if isinstance(node, MaxPool) and leaky:
+            raise ConversionError(
+                f"layer {node.name}: MaxPool is the maximum of counts, which leaky neurons do not have"
+            )
 
 
 def _kind(array: object) -> str:

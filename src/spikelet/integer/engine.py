@@ -15,8 +15,8 @@ import numpy as np
 
 from spikelet.integer.fanout import emitters, fanout_tables
 from spikelet.integer.kernels_pool import tally_operations, tally_spikes
-from spikelet.integer.network import Record
-from spikelet.integer.stages import Spikes, Work, build_stages
+from spikelet.integer.network import IMAGE, Record
+from spikelet.integer.stages import FrameStage, Spikes, Work, build_stages
 
 if TYPE_CHECKING:
     from spikelet.integer.network import IntegerNetwork
@@ -36,7 +36,7 @@ class Engine:
     def __init__(self, network: IntegerNetwork) -> None:
         self.network = network
         self.stages = build_stages(network)
-        self.rows = emitters(network)
+        self.rows = [*emitters(network), len(network.layers)]  # what the input's frames cause is last, in row and index
         self.layers = tuple(network.nodes[i].name for i in network.layers)
         self.neurons = np.array([np.prod(network.shapes[i]) for i in network.layers], np.int64)
         self.worst = max(4 * stage.capacity for stage in self.stages) or 1
@@ -48,23 +48,26 @@ class Engine:
         self, images: np.ndarray, num_steps: int, record: bool, counts: bool, backend: str, num_threads: int | None
     ) -> Record:
         """See ``IntegerNetwork.run``."""
-        threads = num_threads or usable_cores()
-        size = self._chunk(len(images), num_steps, threads)
+        threads, number, first = num_threads or usable_cores(), images.shape[-4], self.stages[0]
+        entering = first.most(images, num_steps) if isinstance(first, FrameStage) else 0
+        size = self._chunk(number, max(self.worst * num_steps, 4 * entering), threads)
         job = Job(self, images, num_steps, backend, record, counts)
-        job.chunks = [(start, min(start + size, len(images))) for start in range(0, len(images), size)]
+        job.chunks = [(start, min(start + size, number)) for start in range(0, number, size)]
         self._spread(job.work, min(threads, len(job.chunks)))
         return job.record(self.layers, self.neurons.copy())
 
     def fanouts(self) -> list[np.ndarray]:
-        """Per node, int32 [sites, 2]: fan-out with all and with non-zero weights."""
+        """Per node, and last of the input, int32 [sites, 2]: fan-out with all and with non-zero weights."""
         if self._fanout is None:
             pairs = zip(fanout_tables(self.network, False), fanout_tables(self.network, True), strict=True)
             self._fanout = [np.stack([t.transpose(1, 2, 0).ravel() for t in p], axis=1).astype(np.int32) for p in pairs]
         return self._fanout
 
-    def _chunk(self, images: int, num_steps: int, threads: int) -> int:
-        """Images per chunk: an even share for each thread, no more than ``CHUNK``, and buffers within BUFFER_BYTES."""
-        most = max(1, min(CHUNK, BUFFER_BYTES // (self.worst * num_steps)))
+    def _chunk(self, images: int, worst: int, threads: int) -> int:
+        """Images per chunk: an even share for each thread, no more than ``CHUNK``, and buffers, of ``worst`` bytes for
+        an image, within BUFFER_BYTES.
+        """
+        most = max(1, min(CHUNK, BUFFER_BYTES // worst))
         rounds = -(-images // (threads * most)) or 1
         return max(1, -(-images // (threads * rounds)))
 
@@ -91,11 +94,13 @@ class Job:
     def __init__(self, engine: Engine, images: np.ndarray, num_steps: int, backend: str, record: bool, counts: bool):
         network = engine.network
         self.engine, self.images, self.num_steps, self.backend = engine, images, num_steps, backend
-        self.logits = np.empty((num_steps, len(images), network.shapes[-1][0]), np.int32)
+        number = images.shape[-4]
+        self.logits = np.empty((num_steps, number, network.shapes[-1][0]), np.int32)
         self.counts: list[np.ndarray] | None = None
         if counts:
             shapes = [network.shapes[i] for i in network.layers]
-            self.counts = [np.empty((len(images), h, w, c), np.int8) for c, h, w in shapes]
+            dtype = np.int16 if network.leaky else np.int8
+            self.counts = [np.empty((number, h, w, c), dtype) for c, h, w in shapes]
         self.fanouts = engine.fanouts() if record else None
         self.tallies: list[np.ndarray] = []
 
@@ -107,7 +112,7 @@ class Job:
         except IndexError:
             space = Work()
         if self.fanouts is not None:
-            tally = np.zeros((len(self.engine.layers), 4, self.num_steps), np.int64)
+            tally = np.zeros((len(self.engine.layers) + 1, 4, self.num_steps), np.int64)
             self.tallies.append(tally)
         while self.chunks:
             try:
@@ -119,16 +124,15 @@ class Job:
 
     def _chunk(self, space: Work, start: int, stop: int, tally: np.ndarray | None) -> None:
         space.begin(stop - start, self.num_steps, self.images, start, self.backend)
-        outputs: list[Spikes] = []
-        for stage, row in zip(self.engine.stages, self.engine.rows, strict=True):
-            counts = NO_COUNTS
+        outputs: dict[int, Spikes] = {}
+        for stage in self.engine.stages:
+            counts, row = NO_COUNTS, self.engine.rows[stage.index]
             if self.counts is not None and stage.row >= 0:
-                counts = self.counts[stage.row].reshape(len(self.images), -1)[start:stop]
-            spikes = stage.run(space, outputs, counts, self.logits)
-            outputs.append(spikes)
+                counts = self.counts[stage.row].reshape(self.images.shape[-4], -1)[start:stop]
+            spikes = outputs[stage.index] = stage.run(space, outputs, counts, self.logits)
             if tally is not None and self.fanouts is not None and row >= 0:
                 size = stop - start, self.num_steps
-                if stage.row >= 0:
+                if stage.row >= 0 or stage.index == IMAGE:
                     tally_spikes(*size, spikes.starts, tally[row, :2])
                 tally_operations(*size, spikes.events, spikes.starts, self.fanouts[stage.index], tally[row, 2:])
 
@@ -136,7 +140,10 @@ class Job:
         result = Record(self.logits, layers, neurons)
         if self.fanouts is not None:
             spent = np.ascontiguousarray(np.sum(self.tallies, axis=0).transpose(1, 0, 2))
-            result.positive, result.negative, result.synaptic_operations, result.effective_operations = spent
+            layers_spent, entered = spent[:, :-1], spent[:, -1]
+            result.positive, result.negative, result.synaptic_operations, result.effective_operations = layers_spent
+            if self.engine.network.frames:
+                result.input_events, result.input_operations = entered[0], entered[2:]
         if self.counts is not None:
             result.counts = [np.ascontiguousarray(a.transpose(0, 3, 1, 2)) for a in self.counts]
         return result

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spikelet.integer.network import IMAGE, Add, Conv, MaxPool, SumPool
+from spikelet.integer.network import Add, Conv, MaxPool, SumPool
 
 if TYPE_CHECKING:
     from spikelet.integer.network import IntegerNetwork
@@ -45,15 +45,17 @@ def dense_operations(node: Conv, source: Shape) -> int:
 
 
 def fanout_tables(network: IntegerNetwork, nonzero: bool) -> list[np.ndarray]:
-    """Per node, int64 [C, H, W]: the weights that a spike at each site of its output meets in all its consumers."""
-    tables = [np.zeros(shape, np.int64) for shape in network.shapes]
+    """Per node, and last for the input (index -1), int64 [C, H, W]: the weights that a spike at each site of its output
+    meets in all its consumers.
+    """
+    tables = [np.zeros(shape, np.int64) for shape in (*network.shapes, network.input_shape)]
     for i in reversed(range(len(network.nodes))):
         node = network.nodes[i]
         if isinstance(node, Add):
             for s in node.sources:
                 tables[s] += tables[i]
-        elif isinstance(node, Conv) and node.source != IMAGE:
-            tables[node.source] += fanout(node, network.shapes[node.source], nonzero)
+        elif isinstance(node, Conv):
+            tables[node.source] += fanout(node, tables[node.source].shape, nonzero)
         elif isinstance(node, SumPool):
             tables[node.source] += _unpool(tables[i], node, network.shapes[node.source])
     return tables

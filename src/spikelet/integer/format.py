@@ -13,20 +13,26 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
 from spikelet.errors import FormatError, SpikeletError
-from spikelet.integer.network import LIF, Add, Conv, IntegerNetwork, MaxPool, Neuron, Node, SumPool
+from spikelet.integer.network import LIF, SRM, Add, Conv, IntegerNetwork, MaxPool, Neuron, Node, SumPool
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FORMAT = "spikelet-integer"
-VERSION = 2
-READABLE = "1", "2"  # 1 has neither LIF neurons nor widths beside 2 and 8
+VERSION = 3
+READABLE = "1", "2", "3"  # 1 has neither LIF neurons nor widths beside 2 and 8; 2 neither SRM neurons nor frames
 
 # What a neuron consists of: its arrays, and the numbers or words beside them, of which the last tells the kinds apart.
-TENSORS: dict[type, tuple[str, ...]] = {Neuron: ("first", "step"), LIF: ("bias", "threshold"), type(None): ()}
+TENSORS: dict[type, tuple[str, ...]] = {
+    Neuron: ("first", "step"),
+    LIF: ("bias", "threshold"),
+    SRM: ("bias", "threshold"),
+    type(None): (),
+}
 NUMBERS: dict[type, tuple[str, ...]] = {
     Neuron: ("fraction_bits", "max_count"),
     LIF: ("leak", "shift", "fraction_bits", "reset"),
+    SRM: ("leak", "shift", "fraction_bits", "synapse_leak", "synapse_shift"),
     type(None): (),
 }
 
@@ -76,7 +82,7 @@ def save(network: IntegerNetwork, path: str | Path) -> Path:
     rows = [_row(node) for node in network.nodes]
     try:
         told = {"input_shape": network.input_shape, "nodes": rows, "metadata": network.metadata}
-        architecture = json.dumps(told | {"pixel_offset": network.pixel_offset})
+        architecture = json.dumps(told | {"pixel_offset": network.pixel_offset, "frames": network.frames})
     except TypeError as error:
         raise SpikeletError(f"metadata: expected what JSON can hold, got {network.metadata!r} ({error})") from None
     header = {"format": FORMAT, "version": str(VERSION), "architecture": architecture}
@@ -97,7 +103,7 @@ def load(path: str | Path) -> IntegerNetwork:
     if header.get("format") != FORMAT:
         raise FormatError(f"{path}: not an integer network of spikelet (its header names no {FORMAT!r})")
     if header.get("version") not in READABLE:
-        known = " and ".join(READABLE)
+        known = ", ".join(READABLE)
         raise FormatError(f"{path}: version {header.get('version')} of the format, this spikelet reads {known}")
     if header.get("checksum") != _checksum(header.get("architecture", ""), tensors):
         raise FormatError(f"{path}: damaged: its contents do not match its checksum")
@@ -105,7 +111,7 @@ def load(path: str | Path) -> IntegerNetwork:
         architecture = json.loads(header["architecture"])
         nodes = [_node(i, row, tensors) for i, row in enumerate(architecture["nodes"])]
         shape, offset = tuple(architecture["input_shape"]), tuple(architecture.get("pixel_offset", ()))
-        return IntegerNetwork(nodes, shape, architecture["metadata"], offset)
+        return IntegerNetwork(nodes, shape, architecture["metadata"], offset, architecture.get("frames", 0))
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise FormatError(f"{path}: not a valid integer network ({error})") from error
 
@@ -156,7 +162,7 @@ def _node(i: int, row: dict[str, Any], tensors: Mapping[str, np.ndarray]) -> Nod
     return Conv(*common, weight, stride, padding, row["groups"], row["bits"], neuron, bias)
 
 
-def _neuron(i: int, row: dict[str, Any], tensors: Mapping[str, np.ndarray]) -> Neuron | LIF | None:
+def _neuron(i: int, row: dict[str, Any], tensors: Mapping[str, np.ndarray]) -> Neuron | LIF | SRM | None:
     for kind, numbers in NUMBERS.items():
         if numbers and numbers[-1] in row:
             arrays = {name: tensors[f"{i}.{name}"] for name in TENSORS[kind]}

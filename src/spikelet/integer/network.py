@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from spikelet.integer.engine import Engine
 
 IMAGE = -1
-MOST_COUNTED = 127
+MOST_COUNTED = 2**15 - 1
 BACKENDS = ("auto", "events", "dense", "bits", "reference")
 
 
@@ -61,15 +61,36 @@ class LIF:
 
 
 @dataclass(frozen=True, eq=False)
+class SRM:
+    """A neuron with two leaky traces per output channel, in fixed point. Per step, from m = c = 0:
+
+        x = (W . spikes << fraction_bits) + bias
+        m = floor(m * leak / 2^shift) + x
+        c = floor(c * synapse_leak / 2^synapse_shift) + x
+        a spike where m - c >= threshold; there m = c = 0
+
+    All as in ``LIF``, twice; the second trace is forgotten faster: its fraction is the smaller one.
+    """
+
+    bias: np.ndarray
+    threshold: np.ndarray
+    leak: int
+    shift: int
+    fraction_bits: int
+    synapse_leak: int
+    synapse_shift: int
+
+
+@dataclass(frozen=True, eq=False)
 class Conv:
-    """A convolution of spikes (or of the image) with integer weights; a linear layer is one whose kernel is the plane.
+    """A convolution of spikes (or of the input) with integer weights; a linear layer is one whose kernel is the plane.
 
     name     what errors and reports call it
-    source   index of an earlier node, or -1 for the image
+    source   index of an earlier node, or -1 for the input, image or frames
     weight   int8 [C_out, C_in // groups, kh, kw]; int16 where bits are more than 8
     bits     storage width: 1 (binary: -1 and 1) to 16 (two's complement)
     neuron   None: the readout, whose sums are the logits
-    bias     int32 [C_out], readout only; added once, at t = 0, but behind LIF neurons at every step
+    bias     int32 [C_out], readout only; added once, at t = 0, but behind leaky neurons at every step
     """
 
     name: str
@@ -79,7 +100,7 @@ class Conv:
     padding: tuple[int, int]
     groups: int
     bits: int
-    neuron: Neuron | LIF | None
+    neuron: Neuron | LIF | SRM | None
     bias: np.ndarray | None = None
 
 
@@ -127,7 +148,8 @@ class Record:
     synaptic_operations   int64 [L, T], |spikes| times true fan-out into all consumers; what a maximum passes on is
                           counted with the layer in front of it
     effective_operations  int64 [L, T], the same, non-zero weights only
-    counts                int8 [N, C, H, W] per layer, the final counts (None without ``counts``)
+    counts                int8 [N, C, H, W] per layer, the final counts, int16 of leaky neurons (None without
+                          ``counts``)
     input_events          int64 [T], what the input's frames hold (None where the input is an image, or not recorded)
     input_operations      int64 [2, T], those events times true fan-out, and the same, non-zero weights only
     """
@@ -146,16 +168,18 @@ class Record:
 
 @dataclass(eq=False)
 class IntegerNetwork:
-    """Frozen layers of integer arrays: uint8 images in, integer logits out, not one float between.
+    """Frozen layers of integer arrays: uint8 images or frames of events in, integer logits out, not one float between.
 
-    All its neurons are threshold-walk neurons, then the image is presented once; or all are LIF, then it is presented
-    at every step, and the last layer may have neurons, whose spikes are the logits.
+    All its neurons are threshold-walk neurons, then an image is presented once; or all are leaky, LIF or SRM, then it
+    is presented at every step, or a frame of events arrives there, and the last layer may have neurons, whose spikes
+    are the logits.
 
-    nodes         in order; each reads the image (-1, convolutions only) or earlier nodes; the last is the readout,
+    nodes         in order; each reads the input (-1, convolutions only) or earlier nodes; the last is the readout,
                   whose output is C x 1 x 1
     input_shape   (C, H, W)
     metadata      anything that JSON can hold; saved with the network
-    pixel_offset  of LIF networks, what is subtracted from the pixels first: nothing, or 0 to 255 per channel
+    pixel_offset  of leaky networks, what is subtracted from an image's pixels first: nothing, or 0 to 255 per channel
+    frames        0: the input is an image; else frames of events, of which a site counts so many at most, up to 255
 
     Raises ConversionError, naming the node and why, for anything that does not fit together or could overflow int32.
 
@@ -174,23 +198,27 @@ class IntegerNetwork:
     input_shape: tuple[int, int, int]
     metadata: dict[str, Any] = field(default_factory=dict)
     pixel_offset: tuple[int, ...] = ()
+    frames: int = 0
 
     def __post_init__(self) -> None:
-        from spikelet.integer.check import check, check_offset
+        from spikelet.integer.check import check, check_frames, check_offset
 
         self.nodes = tuple(self.nodes)
         self.input_shape = tuple(int(size) for size in self.input_shape)  # type: ignore[assignment]
-        self.pixel_offset = check_offset(self.pixel_offset, self.input_shape, self.leaky)
-        self.shapes: tuple[tuple[int, int, int], ...] = check(self.nodes, self.input_shape)
+        self.pixel_offset = check_offset(self.pixel_offset, self.input_shape, self.leaky and not self.frames)
+        self.frames = check_frames(self.frames, self.leaky)
+        self.shapes: tuple[tuple[int, int, int], ...] = check(self.nodes, self.input_shape, self.frames)
         self._engine: Engine | None = None
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         names = ", ".join(node.name for node in self.nodes)
-        return f"IntegerNetwork({names}; input {' x '.join(map(str, self.input_shape))}{', LIF' if self.leaky else ''})"
+        kinds = {type(node.neuron).__name__ for node in self.nodes if isinstance(node, Conv) and _leaks(node)}
+        told = [("frames " if self.frames else "input ") + " x ".join(map(str, self.input_shape)), *sorted(kinds)]
+        return f"IntegerNetwork({names}; {', '.join(told)})"
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = "nodes", "input_shape", "metadata", "pixel_offset"
+        kept = "nodes", "input_shape", "metadata", "pixel_offset", "frames"
         return {name: getattr(self, name) for name in kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -203,8 +231,8 @@ class IntegerNetwork:
 
     @property
     def leaky(self) -> bool:
-        """Whether its neurons are LIF."""
-        return any(isinstance(node, Conv) and isinstance(node.neuron, LIF) for node in self.nodes)
+        """Whether its neurons leak."""
+        return any(isinstance(node, Conv) and _leaks(node) for node in self.nodes)
 
     def run(
         self,
@@ -215,16 +243,17 @@ class IntegerNetwork:
         backend: str = "auto",
         num_threads: int | None = None,
     ) -> Record:
-        """Present ``images`` once, at t = 0 (to LIF neurons: at every step), and walk ``num_steps`` steps.
+        """Present ``images`` once, at t = 0 (to leaky neurons: at every step), and walk ``num_steps`` steps.
 
-        images       uint8 [N, C, H, W], pixels 0 to 255
+        images       uint8 [N, C, H, W], pixels 0 to 255; of a network for ``frames``: uint8 [T, N, C, H, W], the events
+                     at each site in each step, of which the first ``num_steps`` are taken
         record       count spikes and operations
-        counts       keep the final count of every neuron: of LIF neurons, how often it fired, up to 127 times
+        counts       keep the final count of every neuron: of leaky ones, how often it fired, up to 32,767 times
         backend      "events", "dense", "bits", "auto" (whichever is fastest at the density found, layer by layer) or
                      "reference" (plain numpy); all give the same numbers
         num_threads  None: all that this process may use
         """
-        images = self._images(images)
+        images = self._frames(images) if self.frames else self._images(images)
         if isinstance(num_steps, bool) or int(num_steps) != num_steps or num_steps < 1:
             raise SpikeletError(f"num_steps: expected a whole number of at least 1, got {num_steps!r}")
         if backend not in BACKENDS:
@@ -232,6 +261,8 @@ class IntegerNetwork:
         if num_threads is not None and (int(num_threads) != num_threads or num_threads < 1):
             raise SpikeletError(f"num_threads: expected None or a whole number of at least 1, got {num_threads!r}")
         self._check_steps(int(num_steps), counts)
+        if self.frames and num_steps > len(images):
+            raise SpikeletError(f"num_steps: expected 1 to {len(images)}, the number of frames, got {num_steps}")
         if backend == "reference":
             from spikelet.integer import reference
 
@@ -240,13 +271,13 @@ class IntegerNetwork:
 
     def _check_steps(self, num_steps: int, counts: bool) -> None:
         """Raise SpikeletError for more steps than the counts, or membranes without a leak, have room for."""
-        from spikelet.integer.check import MOST_STEPS
+        from spikelet.integer.check import MOST_STEPS, decays
 
         if counts and self.leaky and num_steps > MOST_COUNTED:
-            raise SpikeletError(f"counts: LIF neurons are counted over at most {MOST_COUNTED} steps, got {num_steps}")
-        neurons = [node.neuron for node in self.nodes if isinstance(node, Conv)]
-        if num_steps > MOST_STEPS and any(isinstance(n, LIF) and n.leak == 1 << n.shift for n in neurons):
-            raise SpikeletError(f"num_steps: LIF neurons without a leak take at most {MOST_STEPS}, got {num_steps}")
+            raise SpikeletError(f"counts: leaky neurons are counted over at most {MOST_COUNTED} steps, got {num_steps}")
+        leaks = [pair for node in self.nodes if isinstance(node, Conv) for pair in decays(node.neuron)]
+        if num_steps > MOST_STEPS and any(leak == 1 << shift for leak, shift in leaks):
+            raise SpikeletError(f"num_steps: neurons without a leak take at most {MOST_STEPS}, got {num_steps}")
 
     def predict(self, images: np.ndarray, num_steps: int, num_threads: int | None = None) -> np.ndarray:
         """The class of each image after ``num_steps`` steps: argmax of the summed logits, int64 [N]."""
@@ -281,6 +312,15 @@ class IntegerNetwork:
             raise SpikeletError(f"images: expected {expected}, got {images.dtype} {list(images.shape)}")
         return np.require(images, requirements=["C", "W"])
 
+    def _frames(self, frames: np.ndarray) -> np.ndarray:
+        expected = f"uint8 [T, N, {', '.join(map(str, self.input_shape))}], events in each step"
+        frames = np.asarray(frames)
+        if frames.dtype != np.uint8 or frames.ndim != 5 or frames.shape[2:] != self.input_shape:
+            raise SpikeletError(f"frames: expected {expected}, got {frames.dtype} {list(frames.shape)}")
+        if frames.max(initial=0) > self.frames:
+            raise SpikeletError(f"frames: expected counts up to {self.frames}, got {frames.max()}")
+        return np.require(frames, requirements=["C", "W"])
+
     def _compiled(self) -> Engine:
         with self._lock:
             if self._engine is None:
@@ -288,6 +328,10 @@ class IntegerNetwork:
 
                 self._engine = Engine(self)
             return self._engine
+
+
+def _leaks(node: Conv) -> bool:
+    return isinstance(node.neuron, LIF | SRM)
 
 
 def load(path: str | Path) -> IntegerNetwork:

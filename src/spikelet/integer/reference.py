@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from spikelet.errors import SpikeletError
+from spikelet.integer.check import decays
 from spikelet.integer.fanout import emitters
-from spikelet.integer.network import IMAGE, LIF, Add, Conv, MaxPool, Neuron, Node, Record, SumPool
+from spikelet.integer.network import IMAGE, LIF, SRM, Add, Conv, MaxPool, Neuron, Node, Record, SumPool
 
 if TYPE_CHECKING:
     from spikelet.integer.network import IntegerNetwork
@@ -18,44 +20,50 @@ def run(
     network: IntegerNetwork, images: np.ndarray, num_steps: int, record: bool = False, counts: bool = False
 ) -> Record:
     """Walk ``num_steps`` steps, step by step, layer by layer. See ``IntegerNetwork.run``."""
-    layers, nodes = network.layers, network.nodes
-    membranes = {i: np.zeros((len(images), *network.shapes[i]), np.int64) for i in layers}
-    final = {i: np.zeros_like(membranes[i]) for i in layers}
+    layers, nodes, number = network.layers, network.nodes, images.shape[-4]
+    membranes = {i: np.zeros((2, number, *network.shapes[i]), np.int64) for i in layers}
+    final = {i: np.zeros_like(membranes[i][0]) for i in layers}
     pools: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     tally = np.zeros((4, len(layers), num_steps), np.int64)
     rows = emitters(network)
-    logits = np.zeros((num_steps, len(images), network.shapes[-1][0]), np.int32)
-    pixels, leaky = offset_pixels(network, images), network.leaky
-    for t in range(num_steps):
-        image = pixels if t == 0 or leaky else np.zeros_like(pixels)
+    logits = np.zeros((num_steps, number, network.shapes[-1][0]), np.int32)
+    entered, caused = np.zeros(num_steps, np.int64), np.zeros((2, num_steps), np.int64)
+    for t, given in enumerate(_input(network, images, num_steps)):
         outputs: list[np.ndarray] = []
         for i, node in enumerate(nodes):
-            x = image if not isinstance(node, Add) and node.source == IMAGE else None
+            x = given if not isinstance(node, Add) and node.source == IMAGE else None
             spikes = _linear(node, outputs, x)
             if isinstance(node, MaxPool):
                 spikes = _max_step(node, i, spikes, pools)
             elif isinstance(node, Conv) and node.neuron is not None:
-                advance = _leak_and_fire if isinstance(node.neuron, LIF) else _walk
-                spikes = advance(node.neuron, membranes[i], final[i], spikes)  # type: ignore[arg-type]
+                spikes = _fire(node.neuron, membranes[i], final[i], spikes)
                 tally[:2, rows[i], t] += (spikes > 0).sum(), (spikes < 0).sum()
-            elif isinstance(node, Conv) and node.bias is not None and (t == 0 or leaky):
+            elif isinstance(node, Conv) and node.bias is not None and (t == 0 or network.leaky):
                 spikes = spikes + node.bias.reshape(-1, 1, 1)
             if record and rows[i] >= 0:
                 tally[2:, rows[i], t] += _operations(network, i, np.abs(spikes))
             outputs.append(spikes)
         logits[t] = outputs[-1][:, :, 0, 0]
+        if record and network.frames:
+            entered[t], caused[:, t] = given.sum(), _operations(network, IMAGE, given)
     neurons = np.array([np.prod(network.shapes[i]) for i in layers], np.int64)
-    kept = [final[i].astype(np.int8) for i in layers] if counts else None
+    kept = [final[i].astype(np.int16 if network.leaky else np.int8) for i in layers] if counts else None
     result = Record(logits, tuple(nodes[i].name for i in layers), neurons, counts=kept)
     if record:
         result.positive, result.negative, result.synaptic_operations, result.effective_operations = tally
+        if network.frames:
+            result.input_events, result.input_operations = entered, caused
     return result
 
 
-def offset_pixels(network: IntegerNetwork, images: np.ndarray) -> np.ndarray:
-    """The pixels that the first layer sees, int64."""
-    offset = np.array(network.pixel_offset or [0], np.int64).reshape(-1, 1, 1)
-    return images.astype(np.int64) - offset
+def _input(network: IntegerNetwork, images: np.ndarray, num_steps: int) -> Iterator[np.ndarray]:
+    """What the first layer sees at each step, int64 [N, C, H, W]."""
+    if network.frames:
+        yield from images[:num_steps].astype(np.int64)
+        return
+    pixels = images.astype(np.int64) - np.array(network.pixel_offset or [0], np.int64).reshape(-1, 1, 1)
+    for t in range(num_steps):
+        yield pixels if t == 0 or network.leaky else np.zeros_like(pixels)
 
 
 def settled(network: IntegerNetwork, images: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
@@ -90,12 +98,19 @@ def settled_count(neuron: Neuron, accumulator: np.ndarray) -> np.ndarray:
     return np.where(v < first, 0, np.minimum(1 + (v - first) // step, neuron.max_count))
 
 
-def _leak_and_fire(neuron: LIF, v: np.ndarray, count: np.ndarray, charge: np.ndarray) -> np.ndarray:
-    """One step of the leaky neuron; updates ``v`` and ``count`` and returns the spikes."""
+def _fire(neuron: Neuron | LIF | SRM, v: np.ndarray, count: np.ndarray, charge: np.ndarray) -> np.ndarray:
+    """One step of any neuron, of which SRM has both membranes ``v`` [2, ...]; updates ``v`` and ``count``."""
+    if isinstance(neuron, Neuron):
+        return _walk(neuron, v[0], count, charge)
     bias, threshold = (a.astype(np.int64).reshape(-1, 1, 1) for a in (neuron.bias, neuron.threshold))
-    v[:] = (v * neuron.leak >> neuron.shift) + (charge << neuron.fraction_bits) + bias
-    spikes = (v >= threshold).astype(np.int64)
-    v -= spikes * (v if neuron.reset == "zero" else threshold)
+    for trace, (leak, shift) in zip(v, decays(neuron), strict=False):
+        trace[:] = (trace * leak >> shift) + (charge << neuron.fraction_bits) + bias
+    potential = v[0] - v[1]  # of LIF, whose second membrane stays 0, the first
+    spikes = (potential >= threshold).astype(np.int64)
+    if isinstance(neuron, LIF) and neuron.reset == "subtract":
+        v[0] -= spikes * threshold
+    else:
+        v *= 1 - spikes
     count += spikes
     return spikes
 

@@ -10,6 +10,7 @@ import numpy as np
 from spikelet.integer.check import PIXEL_MAX
 from spikelet.integer.fanout import dense_operations, taps
 from spikelet.integer.kernels_events import hidden_layer, readout
+from spikelet.integer.kernels_frames import frame_events, frame_sizes
 from spikelet.integer.kernels_image import image_layer
 from spikelet.integer.kernels_leaky import count_events, leaky_image_layer, leaky_layer, tell_events
 from spikelet.integer.kernels_pool import add_spikes, max_pool, sum_pool
@@ -28,7 +29,7 @@ from spikelet.integer.layout import (
     thresholds,
     windows,
 )
-from spikelet.integer.network import IMAGE, LIF, Add, Conv, MaxPool, Neuron, SumPool
+from spikelet.integer.network import IMAGE, LIF, SRM, Add, Conv, MaxPool, Neuron, SumPool
 from spikelet.integer.vector import LANES, PADDING
 
 if TYPE_CHECKING:
@@ -81,11 +82,12 @@ class Work:
             found[:] = 0
         return found
 
-    def spikes(self, stage: Stage) -> tuple[np.ndarray, np.ndarray]:
-        """Event and start buffers for the output of ``stage``, large enough for every neuron to fire at every step."""
+    def spikes(self, stage: Stage, number: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Event and start buffers for the output of ``stage``: room for so many, or for all that it can send."""
         slots = self.images * self.num_steps
+        number = slots * stage.capacity if number is None else number
         starts = self.buffer((stage.index, "starts"), 2 * slots + 1, np.int64)
-        return self.buffer((stage.index, "events"), slots * stage.capacity + PADDING, np.int32), starts
+        return self.buffer((stage.index, "events"), number + PADDING, np.int32), starts
 
 
 class Stage:
@@ -98,8 +100,33 @@ class Stage:
         self.index, self.source, self.shape = index, source, shape
         self.sites = int(np.prod(shape))
 
-    def run(self, work: Work, outputs: list[Spikes], counts: np.ndarray, logits: np.ndarray) -> Spikes:
+    def run(self, work: Work, outputs: dict[int, Spikes], counts: np.ndarray, logits: np.ndarray) -> Spikes:
+        """The spikes of the chunk that ``work`` is at; ``outputs`` are those of the stages before, by index."""
         raise NotImplementedError
+
+
+class FrameStage(Stage):
+    """The input as frames: its events, as if a layer had sent them."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__(IMAGE, shape, shape)
+
+    def run(self, work, outputs, counts, logits):
+        sizes, frames = np.empty(work.images, np.int64), self.flat(work.pixels)
+        largest = frame_sizes(frames, work.offset, work.num_steps, sizes)
+        events, starts = work.spikes(self, int(sizes.sum()))
+        busiest = frame_events(frames, work.offset, work.images, work.num_steps, (events, starts))
+        return Spikes(events, starts, largest, busiest)
+
+    def most(self, frames: np.ndarray, num_steps: int) -> int:
+        """The most events of one recording."""
+        sizes = np.empty(frames.shape[1], np.int64)
+        frame_sizes(self.flat(frames), 0, num_steps, sizes)
+        return int(sizes.max(initial=0))
+
+    def flat(self, frames: np.ndarray) -> np.ndarray:
+        """``frames`` [T, N, C, H, W] as the kernels want them."""
+        return frames.reshape(*frames.shape[:3], self.shape[1] * self.shape[2])
 
 
 class ImageStage(Stage):
@@ -218,14 +245,20 @@ class HiddenStage(_SpikeStage):
 
 
 class Leaky:
-    """The neurons of a layer of ``LIF`` as its kernel wants them, and what becomes of its spikes."""
+    """The neurons of a layer of ``LIF`` or ``SRM`` as its kernel wants them, and what becomes of its spikes."""
 
-    def __init__(self, neuron: LIF, shape: Shape, last: bool) -> None:
-        positions = shape[1] * shape[2]
+    def __init__(self, neuron: LIF | SRM, shape: Shape, last: bool) -> None:
+        positions, self.two = shape[1] * shape[2], isinstance(neuron, SRM)
         sites = per_site(neuron.bias, positions, 0), per_site(neuron.threshold, positions, np.iinfo(np.int32).max)
-        kept = int(neuron.reset == "subtract")
-        self.arguments = *sites, neuron.leak, neuron.shift, neuron.fraction_bits, kept
+        kept = int(isinstance(neuron, LIF) and neuron.reset == "subtract")
+        second = (neuron.synapse_leak, neuron.synapse_shift, 2) if isinstance(neuron, SRM) else (0, 0, 1)
+        self.arguments = *sites, neuron.leak, neuron.shift, neuron.fraction_bits, kept, *second
         self.size, self.biased, self.last = len(sites[0]), bool(neuron.bias.any()), last
+
+    def membranes(self, work: Work) -> tuple[np.ndarray, np.ndarray]:
+        """Buffers for both traces; the second is empty where there is one."""
+        second = work.buffer("second", self.size, np.int32)[: self.size] if self.two else NO_LINE
+        return work.buffer("membranes", self.size, np.int32)[: self.size], second
 
     def spikes(self, work: Work, lists: Lists, busiest: int, counts: np.ndarray, logits: np.ndarray) -> Spikes:
         """The layer's spikes; they are counted where asked, and are the logits of the last layer."""
@@ -242,7 +275,7 @@ class LeakyImageStage(Stage):
 
     def __init__(self, index: int, node: Conv, source, shape, row: int, shift: np.ndarray, last: bool) -> None:
         super().__init__(index, source, shape)
-        assert isinstance(node.neuron, LIF)
+        assert isinstance(node.neuron, LIF | SRM)
         self.capacity, self.row, self.shift = self.sites, row, shift
         self.windows, self.rows = windows(node, source, shape), source[1] + 2 * node.padding[0]
         self.neuron = Leaky(node.neuron, shape, last)
@@ -259,7 +292,7 @@ class LeakyImageStage(Stage):
         space = (
             *image_space(work, self.index, self.windows, self.rows),
             work.zeros((self.index, "currents"), self.neuron.size, np.int32)[: self.neuron.size],
-            work.buffer("membranes", self.neuron.size, np.int32)[: self.neuron.size],
+            *self.neuron.membranes(work),
         )
         return _tables(self.windows), self.neuron.arguments, space, work.spikes(self)
 
@@ -269,7 +302,7 @@ class LeakyStage(_SpikeStage):
 
     def __init__(self, index: int, node: Conv, source, shape, row: int, single: bool, last: bool) -> None:
         super().__init__(index, node, source, shape, row, single)
-        assert isinstance(node.neuron, LIF)
+        assert isinstance(node.neuron, LIF | SRM)
         self.neuron = Leaky(node.neuron, shape, last)
 
     def run(self, work, outputs, counts, logits):
@@ -284,10 +317,7 @@ class LeakyStage(_SpikeStage):
 
     def _arguments(self, work: Work, given: Spikes, dtype: type, busy: bool) -> tuple:
         neuron = self.neuron
-        state = (
-            work.buffer(("charge", dtype), neuron.size, dtype)[: neuron.size],
-            work.buffer("membranes", neuron.size, np.int32)[: neuron.size],
-        )
+        state = work.buffer(("charge", dtype), neuron.size, dtype)[: neuron.size], *neuron.membranes(work)
         dense, lists = self.dense(work, busy), work.spikes(self)
         return self.scatter, dense, neuron.arguments, neuron.biased, state, given.lists, lists
 
@@ -387,15 +417,15 @@ def _tables(tables: Windows) -> tuple[np.ndarray, ...]:
 
 
 def build_stages(network: IntegerNetwork) -> list[Stage]:
-    """One stage per node of ``network``."""
+    """One stage per node of ``network``; of one for frames, one for these in front."""
     stages: list[Stage] = []
     peaks: list[np.ndarray] = []
-    single: list[bool] = []
+    single = {IMAGE: network.frames == 1}
     rows = {i: row for row, i in enumerate(network.layers)}
     shift = np.array(network.pixel_offset or [0] * network.input_shape[0], np.int16)
     for i, node in enumerate(network.nodes):
         shape = network.shapes[i]
-        single.append(isinstance(node, Conv) or (isinstance(node, MaxPool) and single[node.source]))
+        single[i] = isinstance(node, Conv) or (isinstance(node, MaxPool) and single[node.source])
         if isinstance(node, Add):
             peaks.append(peaks[node.sources[0]] + peaks[node.sources[1]])
             stages.append(AddStage(i, node, shape, stages))
@@ -411,12 +441,12 @@ def build_stages(network: IntegerNetwork) -> list[Stage]:
         last = i == len(network.nodes) - 1
         if node.neuron is None:
             stages.append(ReadoutStage(i, node, source, shape, network.leaky))
-        elif isinstance(node.neuron, LIF) and node.source == IMAGE:
+        elif isinstance(node.neuron, LIF | SRM) and node.source == IMAGE and not network.frames:
             stages.append(LeakyImageStage(i, node, source, shape, rows[i], shift, last))
-        elif isinstance(node.neuron, LIF):
+        elif isinstance(node.neuron, LIF | SRM):
             stages.append(LeakyStage(i, node, source, shape, rows[i], single[node.source], last))
         elif node.source == IMAGE:
             stages.append(ImageStage(i, node, source, shape, rows[i], shift))
         else:
             stages.append(HiddenStage(i, node, source, shape, rows[i], bound, single[node.source]))
-    return stages
+    return [FrameStage(network.input_shape), *stages] if network.frames else stages

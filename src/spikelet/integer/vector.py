@@ -132,13 +132,7 @@ def integrate(typingctx, v, charge, bias, threshold, start, leak, shift, fractio
 
     def generate(context, builder, signature, arguments):
         place = _place(builder, _data(context, signature.args[0], arguments[0], builder), arguments[4], I32, LANES)
-        loaded = []
-        for kind, array in zip(signature.args[1:4], arguments[1:4], strict=True):
-            element, data = context.get_data_type(kind.dtype), _data(context, kind, array, builder)
-            loaded.append(_load(builder, data, arguments[4], element, LANES))
-        charge, bias, threshold = loaded
-        if charge.type.element.width < 32:
-            charge = builder.sext(charge, ir.VectorType(I32, LANES))
+        charge, bias, threshold = _charges(context, builder, signature.args[1:4], arguments[1:4], arguments[4])
         leak, shift, fraction = (_splat(builder, builder.trunc(arguments[k], I32), LANES) for k in (5, 6, 7))
         kept = builder.ashr(builder.mul(builder.load(place, align=4), leak), shift)
         after = builder.add(builder.add(kept, builder.shl(charge, fraction)), bias)
@@ -146,6 +140,38 @@ def integrate(typingctx, v, charge, bias, threshold, start, leak, shift, fractio
         return builder.bitcast(builder.icmp_signed(">=", after, threshold), I64)
 
     return types.uint64(v, charge, bias, threshold, *[types.intp] * 4), generate
+
+
+@intrinsic
+def integrate_two(typingctx, m, c, charge, bias, threshold, start, m_less, m_shift, c_less, c_shift, fraction_bits):
+    """m and c += (itself * less >> shift) + (charge << fraction_bits) + bias for the 64 from ``start``; bits of
+    m - c >= threshold. All int32 but charge, which may be int16.
+    """
+
+    def generate(context, builder, signature, arguments):
+        charge, bias, threshold = _charges(context, builder, signature.args[2:5], arguments[2:5], arguments[5])
+        numbers = [_splat(builder, builder.trunc(argument, I32), LANES) for argument in arguments[6:]]
+        current, traces = builder.add(builder.shl(charge, numbers[4]), bias), []
+        for k in (0, 1):
+            data = _data(context, signature.args[k], arguments[k], builder)
+            place = _place(builder, data, arguments[5], I32, LANES)
+            before = builder.load(place, align=4)
+            change = builder.ashr(builder.mul(before, numbers[2 * k]), numbers[2 * k + 1])
+            traces.append(builder.add(builder.add(before, change), current))
+            builder.store(traces[k], place, align=4)
+        return builder.bitcast(builder.icmp_signed(">=", builder.sub(*traces), threshold), I64)
+
+    return types.uint64(m, c, charge, bias, threshold, *[types.intp] * 6), generate
+
+
+def _charges(context, builder, kinds, arrays, start):
+    """64 of each array from ``start`` on, as int32."""
+    loaded = []
+    for kind, array in zip(kinds, arrays, strict=True):
+        element, data = context.get_data_type(kind.dtype), _data(context, kind, array, builder)
+        value = _load(builder, data, start, element, LANES)
+        loaded.append(value if element.width == 32 else builder.sext(value, ir.VectorType(I32, LANES)))
+    return loaded
 
 
 # ---------------------------------------------------------------- rows of weights onto membranes

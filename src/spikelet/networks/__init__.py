@@ -8,6 +8,7 @@ from spikelet.networks.operations import OperationMeter, firing_rate, measure_op
 from spikelet.networks.published import PUBLISHED, Published
 from spikelet.networks.settings import NetworkSettings
 from spikelet.networks.snn import SNN
+from spikelet.networks.surface_network import SurfaceNetwork, load
 
 __all__ = [
     "PUBLISHED",
@@ -21,10 +22,12 @@ __all__ = [
     "Residual",
     "SpikePool",
     "SpikingBlock",
+    "SurfaceNetwork",
     "answers",
     "build",
     "firing_rate",
     "in_integer_arithmetic",
+    "load",
     "measure_operations",
     "record_spikes",
 ]

@@ -132,8 +132,6 @@ class NetworkSettings:
                 raise SpikeletError(f"model.{name}: only for networks trained through time (model.neuron), got {value}")
         if not all(0 <= offset <= 255 for offset in self.pixel_offset):
             raise SpikeletError(f"model.pixel_offset: expected pixels, 0 to 255, got {self.pixel_offset}")
-        if self.arithmetic == "integer" and self.num_steps > 127:
-            raise SpikeletError(f"model.num_steps: in integer arithmetic expected at most 127, got {self.num_steps}")
         if self.num_steps < 1:
             raise SpikeletError(f"model.num_steps: expected at least 1, got {self.num_steps}")
         if not 0 <= self.beta <= 1:

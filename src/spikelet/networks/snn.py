@@ -42,8 +42,6 @@ class SNN(nn.Module):
             return self.layers[0](x if num_steps is None else x.until(num_steps))
         if x.dim() == 4:
             return self._shown(x, num_steps or self.settings.num_steps)
-        if self.settings.arithmetic == "integer":
-            raise SpikeletError("x: a network in integer arithmetic takes images [N, C, H, W], got frames")
         return self.layers[0](self.neuron().signal(self._until(x, num_steps)))
 
     def _shown(self, images: Tensor, num_steps: int) -> Tensor:

@@ -41,7 +41,7 @@ def data_root(settings: DataSettings) -> Path:
 
 def check(config: Config) -> None:
     """Raise SpikeletError, naming the key, for settings of the data that do not go together."""
-    data, events = config.data, issubclass(choose("data.name", config.data.name, datasets.DATASETS), EventSet)
+    data, events = config.data, has_recordings(config)
     if events and config.model.neuron is None:
         raise SpikeletError(f"model.neuron: {data.name} holds recordings, which need a spiking network; set it to lif")
     if has_surfaces(config):
@@ -102,6 +102,11 @@ def _recordings(config: Config, recordings: EventSet, training: bool) -> Recordi
     if has_surfaces(config):
         return BinnedSet(recordings, steps, step_us(config), settings.downsample, jitter, config.seed)
     return FrameSet(recordings, Frames(steps, settings.frames, settings.frame_us), jitter, config.seed)
+
+
+def has_recordings(config: Config) -> bool:
+    """Whether the data are recordings of events, so that the network takes frames of them, or events, not images."""
+    return issubclass(choose("data.name", config.data.name, datasets.DATASETS), EventSet)
 
 
 def has_surfaces(config: Config) -> bool:
