@@ -212,7 +212,8 @@ def _cost(converted: Spiking, multiplied: float | None, added: float, energy: En
     first = int(described[0]["macs"])
     spend = next((spend for kind, spend in ENERGY.items() if isinstance(converted, kind)), metrics.spiking_energy)
     return {
-        "macs_per_sample": {"total": total, "first_layer": first},
+        "macs_per_sample": {"total": total, "first_layer": first}
+        | ({} if multiplied is None else {"multiplied": multiplied}),
         "energy_per_sample_joule": {
             "snn": spend(first if multiplied is None else multiplied, added, energy),
             "ann": metrics.ann_energy(total, energy),

@@ -137,7 +137,11 @@ def _summary(report: dict[str, Any]) -> list[tuple[str, str, str]]:
     macs, energy = report.get("macs_per_sample", {}), report.get("energy_per_sample_joule", {})
     spikes, operations = report.get("spikes_per_sample", {}), report.get("synaptic_operations_per_sample", {})
     of_spikes = f"{spikes['total']:,.0f} ({spikes['negative']:,.0f} negative)" if spikes else ""
-    first = _number(macs.get("first_layer"), " MAC")
+    first, added = _number(macs.get("first_layer"), " MAC"), operations.get("total")
+    entered, of_first = operations.get("per_layer", {}).get("input"), first
+    if entered is not None:  # events, each added; those of time surfaces are multiplied
+        multiplied = macs.get("multiplied", 0)
+        added, of_first = added - multiplied, _number(multiplied or entered, " MAC" if multiplied else " add")
     rows = [
         ("accuracy", _percent(report.get("ann_accuracy")), _percent(report.get("accuracy")) if operations else ""),
         (
@@ -146,8 +150,8 @@ def _summary(report: dict[str, Any]) -> list[tuple[str, str, str]]:
             f"{report['settled_step']} (of {report['num_steps']})" if "settled_step" in report else "",
         ),
         ("spikes", "", of_spikes),
-        ("operations", _number(macs.get("total"), " MAC"), _number(operations.get("total"), " add")),
-        ("  first layer", first, first if operations else ""),
+        ("operations", _number(macs.get("total"), " MAC"), _number(added, " add")),
+        ("  first layer", first, of_first if operations else ""),
         ("energy, 45 nm", _number(energy.get("ann"), unit="J"), _number(energy.get("snn"), unit="J")),
         (
             "weight memory",
