@@ -29,12 +29,12 @@ types: $(READY)
 
 bench: $(BENCH)
 
-# neurobench, snntorch, spikingjelly, norse and sinabs ask for torchaudio and torchvision, which have no build for every torch and
-# which nothing here uses: they are installed without their dependencies.
+# neurobench, snntorch, tonic, spikingjelly, norse and sinabs ask for torchaudio, torchvision and others that have no build for every
+# torch and that nothing here uses: they are installed without their dependencies.
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt neurobench snntorch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt neurobench snntorch tonic importRosbag requests urllib3 certifi expelliarmus
 	touch $@
 
 $(BENCH): $(READY)

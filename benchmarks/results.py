@@ -11,6 +11,7 @@ import re
 from typing import Any
 
 from results_low_bits import LOW_BITS, low_bits
+from results_surfaces import NAME, surfaces
 from results_tables import DOCS, Report, keep, measured, read_all, table_head, without_seed
 
 from spikelet import plots
@@ -97,7 +98,7 @@ def page(everything: dict[str, Report]) -> str:
             text += row(f"LeNet-D, k = {k}, float weights (`{name}`)", reports[name]) + published_row(k)
     text += HOW_CHOSEN + agreements(reports) + costs(reports) + engine()
     text += low_bits(everything) + trained_directly(everything) + training_speed() + loading_speed() + neuron_speed()
-    text += surface_speed()
+    text += surfaces(everything)
     digits = {n: r for n, r in reports.items() if r["recipe"] == "digits-demo"}
     if digits:
         text += "\n## Digits, 360 test images\n\n" + HEADER + "".join(row(f"`{n}`", r) for n, r in digits.items())
@@ -149,7 +150,7 @@ def trained_directly(reports: dict[str, Report]) -> str:
     """The spiking networks that were trained through time; the seeds of one experiment share a row."""
     groups: dict[str, list[Report]] = {}
     for name, report in reports.items():
-        if not was_converted(report) and not name.startswith(LOW_BITS):
+        if not (was_converted(report) or name.startswith(LOW_BITS) or NAME.fullmatch(name)):
             groups.setdefault(without_seed(name), []).append(report)
     if not groups:
         return ""
@@ -236,24 +237,6 @@ def neuron_speed() -> str:
             both = result["forward + backward"].get(name)
             text += f"| {name} | {1e3 * forward['seconds']:.2f} ms "
             text += f"| {1e3 * both['seconds']:.2f} ms |\n" if both else "| |\n"
-    return text
-
-
-def surface_speed() -> str:
-    facts = measured("time_surface")
-    if facts is None:
-        return ""
-    text = f"\n## Speed of time surfaces\n\n`python benchmarks/time_surface.py`: {facts['stream']}; "
-    text += f"{facts['threads']} threads; {facts['processor']}; median of {facts['rounds']} rounds.\n\n"
-    text += table_head("encoder", "forward", "forward + backward", "peak memory")
-    for name, f in facts["figures"].items():
-        text += f"| {name} | {1e3 * f['forward']:,.1f} ms | {1e3 * f['both']:,.1f} ms | {f['memory_mib']:,.0f} MiB |\n"
-    ratios = ", ".join(f"{kind.removesuffix('_mib')} {ratio:,.0f} x" for kind, ratio in facts["ratios"].items())
-    text += f"\nThe dense form takes, compared with spikelet's: {ratios}.\n"
-    epoch = facts["epoch"]
-    if epoch:
-        text += f"\nAn epoch of {epoch['recordings']:,} such recordings through {epoch['network']}, batch "
-        text += f"{epoch['batch']}: {epoch['seconds']:.0f} s, {100 * epoch['binning']:.1f} % of it binning.\n"
     return text
 
 

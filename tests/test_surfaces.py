@@ -135,7 +135,7 @@ SHORT = ["data.verify=false", "num_threads=1", "trainer.enable_progress_bar=fals
 
 
 def test_words_of_the_work_mean_what_they_say(
-    recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recordings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     monkeypatch.chdir(tmp_path)
     words = ["recipe=nmnist-dts", f"data.root={recordings}", *SHORT, "exp_id=run", "train.num_epochs=3"]
@@ -146,7 +146,10 @@ def test_words_of_the_work_mean_what_they_say(
     report = json.loads((tmp_path / "runs" / "run" / "report.json").read_text())
     assert report["neurons"]["per_layer"]["TS6r2"] == 25 * 3 * 3  # of 17 x 17 pixels
     assert report["num_samples"] == 20 and len(report["accuracy_per_step"]) == 30
-    assert report["input"]["events_per_sample"] > 0
+    entered = report["input"]["events_per_sample"]
+    assert report["macs_per_sample"]["multiplied"] == pytest.approx(25 * entered) and entered > 0
+    table = capsys.readouterr().out
+    assert re.search(r"first layer.* MAC.* MAC", table) and re.search(r"operations.* MAC.* add", table)
 
 
 @pytest.mark.parametrize(

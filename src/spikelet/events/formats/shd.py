@@ -11,6 +11,7 @@ Source: B. Cramer et al., The Heidelberg Spiking Data Sets, 2020; reference sect
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -114,8 +115,7 @@ def to_bytes(recordings: Sequence[np.ndarray], labels: Sequence[int] | np.ndarra
     100,000 us in "f2", where 99,976 is the nearest (``to_us`` tells); a y or a polarity other than 0; time that runs
     back.
     """
-    import h5py
-
+    h5py = _h5py()
     if times not in TIMES:
         raise SpikeletError(f"times: expected one of {', '.join(TIMES)}, got {times!r}")
     if len(recordings) != len(labels):
@@ -130,6 +130,14 @@ def to_bytes(recordings: Sequence[np.ndarray], labels: Sequence[int] | np.ndarra
             stored[0][i], stored[1][i] = _seconds(events, times), events["x"].astype(np.uint16)
         h5["labels"] = np.asarray(labels, np.uint16)
     return file.getvalue()
+
+
+def _h5py() -> Any:
+    try:
+        import h5py
+    except ImportError as error:
+        raise SpikeletError("h5py: it writes HDF5 and is not installed; pip install spikelet[hdf5]") from error
+    return h5py
 
 
 def _seconds(events: np.ndarray, dtype: str) -> np.ndarray:

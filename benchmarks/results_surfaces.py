@@ -1,0 +1,73 @@
+"""The section of docs/results.md on time surfaces: both temporal kernels, full precision and low bits, and speed."""
+
+import re
+from statistics import mean, stdev
+
+from results_tables import Report, measured, table_head
+
+NAME = re.compile(r"(?P<data>[\w-]+)-dts(?P<protocol>-\w+)?-(?P<kernel>ktzs|kt)(?:-(?P<weights>ternary|binary))?-s\d+")
+WEIGHTS = {None: "full precision", "ternary": "ternary, CBP", "binary": "binary, CBP"}
+HEAD = """
+## Time surfaces
+
+DTS-SNN (recipes *-dts), each of the published temporal kernels in the same network with the same training: `kt` fades,
+`ktzs` sums to zero over time. Accuracy on the test samples, mean and standard deviation over the seeds, and how many
+these are. Only parts of N-MNIST are at hand, and Free Spoken Digits become spikes by our own ears: no number here can
+be compared with a published one. Made, with `train.precision=32-true`, by
+
+    spikelet train recipe=DATA-dts temporal_kernel=K seed=S
+    spikelet train recipe=DATA-dts-ternary quantizer=cbp_ternary,cbp_binary temporal_kernel=K seed=S init_from=that run
+
+"""
+
+
+def surfaces(everything: dict[str, Report]) -> str:
+    groups: dict[tuple, dict[str, list[Report]]] = {}
+    for name, report in everything.items():
+        if found := NAME.fullmatch(name):
+            key = found["data"], (found["protocol"] or "").removeprefix("-"), found["weights"]
+            groups.setdefault(key, {}).setdefault(found["kernel"], []).append(report)
+    if not groups:
+        return surface_speed()
+    text = HEAD + table_head("data", "test samples", "weights", "ktzs", "kt", "ktzs - kt", "weight memory", "SOP")
+    order = sorted(groups, key=lambda key: (key[:2], [*WEIGHTS].index(key[2])))
+    return text + "".join(row(key, groups[key]) for key in order) + surface_speed()
+
+
+def row(key: tuple, kernels: dict[str, list[Report]]) -> str:
+    data, protocol, weights = key
+    some = next(iter(kernels.values()))
+    cells = [accuracy(kernels.get(kernel, [])) for kernel in ("ktzs", "kt")]
+    both = [
+        mean(100 * report["accuracy"] for report in kernels[kernel]) for kernel in ("ktzs", "kt") if kernel in kernels
+    ]
+    ahead = f"{both[0] - both[1]:+.2f}" if len(both) == 2 else ""
+    operations = mean(report["synaptic_operations_per_sample"]["total"] for report in some) / 1e6
+    return (
+        f"| {data} {protocol} | {some[0]['num_samples']:,} | {WEIGHTS[weights]} | {cells[0]} | {cells[1]} | {ahead} "
+        f"| {some[0]['weight_bytes'] / 1000:,.0f} kB | {operations:.2f} M |\n"
+    )
+
+
+def accuracy(group: list[Report]) -> str:
+    each = [100 * report["accuracy"] for report in group]
+    spread = f" ± {stdev(each):.2f}" if len(each) > 1 else ""
+    return f"{mean(each):.2f}{spread} % ({len(each)})" if each else ""
+
+
+def surface_speed() -> str:
+    facts = measured("time_surface")
+    if facts is None:
+        return ""
+    text = f"\n## Speed of time surfaces\n\n`python benchmarks/time_surface.py`: {facts['stream']}; "
+    text += f"{facts['threads']} threads; {facts['processor']}; median of {facts['rounds']} rounds.\n\n"
+    text += table_head("encoder", "forward", "forward + backward", "peak memory")
+    for name, f in facts["figures"].items():
+        text += f"| {name} | {1e3 * f['forward']:,.1f} ms | {1e3 * f['both']:,.1f} ms | {f['memory_mib']:,.0f} MiB |\n"
+    ratios = ", ".join(f"{kind.removesuffix('_mib')} {ratio:,.0f} x" for kind, ratio in facts["ratios"].items())
+    text += f"\nThe dense form takes, compared with spikelet's: {ratios}.\n"
+    epoch = facts["epoch"]
+    if epoch:
+        text += f"\nAn epoch of {epoch['recordings']:,} such recordings through {epoch['network']}, batch "
+        text += f"{epoch['batch']}: {epoch['seconds']:.0f} s, {100 * epoch['binning']:.1f} % of it binning.\n"
+    return text
