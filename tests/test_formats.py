@@ -289,10 +289,12 @@ def test_numpy_files_of_every_type(dtype: str, order: str) -> None:
         (saved(np.zeros((2, 4))).replace(b"(2, 4)", b"(9, 4)"), "its header claims 9 rows"),
         (saved(np.array([[0.5, 0, 0, 0]])), r"event 0 has x = 0.5, expected 0 to 32767, whole"),
         (saved(np.array([[0, np.nan, 0, 0]])), "event 0 has y = nan"),
+        (saved(np.array([[0x7FF4 << 48] * 4]).view(float)), "event 0 has x = nan"),
         (saved(np.array([[0, 0, 2, 0]])), "event 0 has p = 2, expected 0 to 1, whole"),
         (saved(np.array([[0, 0, 1, np.inf]])), "event 0 has t = inf, expected 0 to"),
     ],
 )
+@pytest.mark.filterwarnings("error")
 def test_numpy_files_that_are_none(data: bytes, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         numpy_files.parse(data)

@@ -38,11 +38,16 @@ def _columns(rows: np.ndarray) -> Iterator[Columns]:
     seen = 0
     for piece in pieces(len(rows)):
         x, y, high, middle, low = rows[piece].T
-        t = (high & 127).astype(np.int64) << 16 | middle.astype(np.int32) << 8 | low
+        t = (high & 127).astype(np.int64)
+        for byte in (middle, low):
+            t <<= 8
+            t |= byte
         kept = y != MARK
-        marks = np.cumsum(~kept) + seen
-        t += MARK_US * marks
+        marks = np.cumsum(~kept)
+        marks += seen
         seen = int(marks[-1])
+        marks *= MARK_US
+        t += marks
         yield t[kept], x[kept], y[kept], high[kept] >> 7
 
 

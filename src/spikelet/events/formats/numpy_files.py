@@ -56,8 +56,8 @@ def _columns(columns: np.ndarray) -> Iterator[Columns]:
         x, y, p, t = columns[:, piece]
         for name, values, highest in (("x", x, HIGHEST), ("y", y, HIGHEST), ("p", p, 1), ("t", t, LAST_US // US)):
             good = (values >= 0) & (values <= highest)
-            if name != "t":
-                good &= values == np.rint(values)
+            if name != "t" and good.all():  # in this order: rint warns of a signalling NaN
+                good = values == np.rint(values)
             if not good.all():
                 i = int(good.argmin())
                 whole = "" if name == "t" else ", whole"
