@@ -580,6 +580,26 @@ def test_shd_holds_back_whole_speakers(roots: dict[str, Path], tmp_path: Path) -
         fake(SHD, tmp_path, "val")
 
 
+def test_cards_are_read_from_any_array_of_four_columns() -> None:
+    rows = np.array([[5, 3, 4, 1], [9, 0, 34, 0]])
+    for array in (rows, np.asfortranarray(rows), rows.astype(np.float32), rows.astype(">u2")):
+        file = io.BytesIO()
+        np.save(file, array)
+        assert poker_dvs.parse(file.getvalue()).tolist() == [(5, 3, 4, 1), (9, 0, 34, 0)]
+    for wrong in (
+        rows.T,
+        rows[0],
+        rows + 0.5,
+        rows - 1,
+        rows + np.array([0, 0, 0, 256]),
+        np.full((2, 4), np.nan),
+        rows > 1,
+    ):
+        np.save(file := io.BytesIO(), wrong)
+        with pytest.raises(ValueError, match=r"no .npy file of rows of 4 numbers|numbers that are no times"):
+            poker_dvs.parse(file.getvalue())
+
+
 def test_a_label_that_no_class_has_is_named(tmp_path: Path) -> None:
     SHD.write_fake(tmp_path, 40, 20)
     with h5py.File(tmp_path / "SHD" / "shd_train.h5", "r+") as file:

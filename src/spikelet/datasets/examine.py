@@ -51,7 +51,7 @@ def examine(kind: type[OfficialSet], root: str | Path | None = None, verify: boo
                 found.errors.append(item)
             else:
                 _count(found, item, kind, shown)
-    found.remarks = [str(warning.message) for warning in caught]
+    found.remarks = [str(warning.message) for warning in caught if warning.category is UserWarning]
     return found
 
 

@@ -32,7 +32,7 @@ def parse(data: bytes) -> np.ndarray:
     rows = _rows(data)
     with np.errstate(invalid="ignore"):
         whole = rows.astype(np.int64)
-    inside = (whole[:, 1:] >= 0) & (whole[:, 1:] < 2**15)
+    inside = (whole[:, 1:] >= 0) & (whole[:, 1:] < (2**15, 2**15, 2))
     if not ((whole == rows).all() and inside.all()):
         raise ValueError("it holds numbers that are no times, columns, rows and polarities")
     return make_events(*whole.T)
@@ -45,9 +45,10 @@ def _rows(data: bytes) -> np.ndarray:
         read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[npy.read_magic(file)]
         shape, in_columns, dtype = read(file)
         size = len(data) - file.tell()
-        if dtype.kind not in "iuf" or len(shape) != 2 or in_columns or shape[0] * shape[1] * dtype.itemsize != size:
+        if dtype.kind not in "iuf" or shape[1:] != (4,) or shape[0] * 4 * dtype.itemsize != size:
             raise ValueError(f"it states an array {shape} of {dtype} in {size} bytes")
-        return np.frombuffer(data, dtype, offset=file.tell()).reshape(-1, 4)
+        values = np.frombuffer(data, dtype, offset=file.tell())
+        return values.reshape(4, -1).T if in_columns else values.reshape(-1, 4)
     except Exception as error:  # foreign bytes make numpy's parser of headers stumble in many ways
         raise ValueError(f"no .npy file of rows of 4 numbers ({error})") from error
 
