@@ -171,10 +171,7 @@ def test_two_traces_by_hand() -> None:
         ({"notation": "4C3-MP2-FC10"}, "layer 4C3: .*pooled currents have no integer form"),
         ({"notation": "4C3-FC10", "reset": "subtract_next"}, "layer 4C3: .*reset subtract or zero"),
         ({"notation": "4C3-FC10", "neuron": "trace"}, "layer 4C3: .*takes SRM, or LIF"),
-        (
-            {"notation": "4C3-FC10", "neuron": "srm", "tau_m": 3.0001},
-            "layer 4C3: in integers both decays .* 367 / 2\\^9",
-        ),
+        ({"notation": "4C3-FC10", "neuron": "srm", "tau_m": 3.0001}, "layer 4C3: in integers both decays"),
     ],
 )
 def test_what_has_no_integer_form_is_refused_by_name(fields, message) -> None:

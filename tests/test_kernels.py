@@ -144,11 +144,11 @@ def test_a_held_input_is_not_repeated() -> None:
 
 def test_what_has_no_kernel_goes_to_the_reference() -> None:
     double = torch.zeros(3, 2, dtype=torch.float64)
-    assert kernels._backend("lif", double, atan(), 0.5, 1.0) is None
-    assert kernels._backend("lif", double.float(), torch.sigmoid, 0.5, 1.0) is None
-    assert kernels._backend("lif", double.float(), atan(), torch.tensor([0.5, 0.6]), 1.0) is None
-    assert kernels._backend("lif", double.half(), atan(), 0.5, 1.0) is None
-    assert kernels._backend("lif", double.float(), atan(), torch.tensor([0.5]), 1.0) is cpu
+    assert kernels._backend(double, atan(), 0.5, 1.0) is None
+    assert kernels._backend(double.float(), torch.sigmoid, 0.5, 1.0) is None
+    assert kernels._backend(double.float(), atan(), torch.tensor([0.5, 0.6]), 1.0) is None
+    assert kernels._backend(double.half(), atan(), 0.5, 1.0) is None
+    assert kernels._backend(double.float(), atan(), torch.tensor([0.5]), 1.0) is cpu
     assert kernels.lif(double.half(), 0.5, 1.0, None, atan()).dtype == torch.float16
 
 
