@@ -228,7 +228,7 @@ def test_datasets_check_reads_counts_and_draws(elsewhere: Path, capsys: pytest.C
     assert "dvs-gesture-train has 1,176 recordings, 24 of them found" in shown and "its MD5 is" in shown
     assert said.startswith("spikelet: error: dvs-gesture: ") and said.count("\n") == 1 and Path("few.png").is_file()
     assert cli.main(["datasets", "check", "digits"]) == 0
-    assert "all is there, and as published" in capsys.readouterr().out
+    assert "all is there, in the published numbers" in capsys.readouterr().out
 
 
 def test_datasets_check_reports_odd_labels(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -235,8 +235,8 @@ def test_aedat3_refuses_contradictions(body: bytes, message: str) -> None:
         (aedat3.parse, HEAD[:40], "truncated in its header"),
         (aedat2.parse, b"#!AER-DAT1.0\r\n", "expected #!AER-DAT2.0 as its first line"),
         (aedat2.parse, b"#!AER-DAT2.0\r\n1234567", "truncated, it holds 7 bytes of events, no multiple of 8"),
-        (dat.parse, b"", "a header with the line '% Version 2', it states none"),
-        (dat.parse, b"% Version 1\n\0\x08", "a header with the line '% Version 2', it states 1"),
+        (dat.parse, b"", "it states type 255, 255 bytes"),
+        (dat.parse, b"% Version 1\n\0\x08", "expected version 2, its header states 1"),
         (dat.parse, b"% Version 2\n", "it states type 255, 255 bytes"),
         (
             dat.parse,

@@ -112,7 +112,7 @@ def test_a_wrong_input_is_refused(made: SNN, x: torch.Tensor | Binned, said: str
         ({"notation": "4C3-TS4r1-FC3"}, "model.notation: TS4r1 can only come first"),
         ({"notation": "TS4-FC3"}, "model.notation: cannot read 'TS4'"),
         ({"temporal_kernel": "kz"}, "model.temporal_kernel: expected one of kt, ktzs"),
-        ({"tau_2": 0.01}, "tau1 < tau2"),
+        ({"tau_2": 0.01}, "model.tau_1, model.tau_2: expected tau_1 < tau_2"),
         ({"dt": 0}, "model.dt: expected a positive number"),
         ({"tau_s": 0.06}, "model.tau_m, model.tau_s: expected tau_m > tau_s > 0"),
         ({"height": 1.0, "surrogate": "atan", "slope": None}, "model.height: expected a positive number, of boxcar"),
@@ -157,6 +157,7 @@ def test_words_of_the_work_mean_what_they_say(
     [
         (["dt=0"], "dt: expected a step's duration in ms, above 0, got '0'"),
         (["dt=0.0001"], "model.dt: of time surfaces, expected whole microseconds"),
+        (["model.dt=1"], "model.dt: of time surfaces, expected a step's duration in seconds"),
         (["ds=0"], "data.downsample: expected at least 1, got 0"),
         (["data.frame_us=1000"], "data.frame_us: with time surfaces"),
         (["data.name=mnist"], "model.notation: time surfaces .* are for recordings, mnist holds images"),

@@ -454,7 +454,11 @@ def _check_dataset(plain: list[str], pairs: list[str]) -> None:
         raise found.errors[0]
     if found.errors:
         raise DataError(f"{kind.name}: {len(found.errors)} things are wrong, the first: {found.errors[0]}")
-    print("all is there, and as published" if verify else "all could be read; numbers and checksums were not compared")
+    print(
+        "all is there, in the published numbers"
+        if verify
+        else "all could be read; numbers and checksums were not compared"
+    )
 
 
 def _classes_table(classes: Sequence[str], found: Findings) -> Table:

@@ -90,9 +90,9 @@ def evaluate(
     if "input" in activity:  # events are added, one by one; those of time surfaces are multiplied
         entered = activity["synaptic_operations_per_sample"]["per_layer"]["input"]
         multiplied = entered if _has_surface(converted) else 0
-        cost = _cost(converted, multiplied, operations - multiplied, energy)
+        cost = _cost(converted, multiplied, operations - multiplied, energy, len(curve))
     else:
-        cost = _cost(converted, None, operations, energy)
+        cost = _cost(converted, None, operations, energy, 1)
     return _accuracy(curve) | report | activity | cost
 
 
@@ -205,11 +205,16 @@ def _activity(run: Record, total: list[np.ndarray], samples: int) -> dict[str, A
     }
 
 
-def _cost(converted: Spiking, multiplied: float | None, added: float, energy: EnergyTable) -> dict[str, Any]:
-    """Of ``multiplied`` and ``added`` synaptic operations of a sample; None multiplied: the first layer, all pixels."""
+def _cost(
+    converted: Spiking, multiplied: float | None, added: float, energy: EnergyTable, passes: int
+) -> dict[str, Any]:
+    """Of ``multiplied`` and ``added`` synaptic operations of a sample; None multiplied: the first layer, all pixels.
+
+    The ANN beside it reads the sample in so many dense ``passes``.
+    """
     described = [row for row in converted.describe() if row["weights"]]
-    total = int(sum(row["macs"] for row in described))
-    first = int(described[0]["macs"])
+    total = passes * int(sum(row["macs"] for row in described))
+    first = passes * int(described[0]["macs"])
     spend = next((spend for kind, spend in ENERGY.items() if isinstance(converted, kind)), metrics.spiking_energy)
     return {
         "macs_per_sample": {"total": total, "first_layer": first}

@@ -104,9 +104,18 @@ def teacher_of(config: Config, network: Any) -> Any:
     teacher = _trained(name, "teacher")
     (_, ours), (_, theirs) = ([*net.blocks().items()][-1] for net in (network, teacher))
     seen = [(net.input_shape, block.op.weight.shape[0]) for net, block in ((network, ours), (teacher, theirs))]
+    if _steps_of(teacher) != _steps_of(network):
+        raise SpikeletError(
+            f"teacher: {name} and the network do not take the same input; expected the same model.dt, if any"
+        )
     if seen[0] != seen[1]:
         raise SpikeletError(f"teacher: {name} maps images {seen[1][0]} to {seen[1][1]} classes, expected {seen[0]}")
     return teacher
+
+
+def _steps_of(network: Any) -> float | None:
+    """Duration of a step of a network that begins with time surfaces; None for any other."""
+    return network.settings.dt if getattr(network, "surface", None) is not None else None
 
 
 def _trained(name: str, argument: str) -> Any:

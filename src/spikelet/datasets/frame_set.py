@@ -56,6 +56,8 @@ class RecordingSet(BatchSet, ABC):
         pairs = np.array([draw if isinstance(draw, tuple) else (0, draw) for draw in draws], np.int64)
         epochs, indices = pairs[:, 0], pairs[:, 1]
         moves = self.jitter.draw(self.seed, epochs, indices) if self.jitter else None
+        if moves is not None and self.data.sensor_size[1] == 1:
+            moves[:, 2] = 0  # up or down there is nothing
         return self._inputs(self.data.chosen[indices], moves), self.labels[torch.from_numpy(indices)]
 
 

@@ -17,7 +17,7 @@ ORIGINS = ("first", "zero")
 TENSORS = ("steps", "sites", "starts")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Binned:
     """N recordings, one behind the other: where and in which step there was an event. Memory grows with the events.
 
@@ -50,6 +50,8 @@ class Binned:
         >>> Binned(steps, sites, torch.tensor([0, 1, 3]), num_steps=2, sensor_size=(5, 1, 1))[1:].steps.tolist()
         [1, 1]
         """
+        if not isinstance(chosen, slice):
+            raise SpikeletError(f"chosen: expected a slice, such as [0:1], got {chosen!r}")
         first, end, stride = chosen.indices(len(self))
         if stride != 1:
             raise SpikeletError(f"chosen: expected recordings one after the other, got every {stride}th")

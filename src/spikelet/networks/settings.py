@@ -140,6 +140,8 @@ class NetworkSettings:
             raise SpikeletError(f"model.height: expected a positive number, of boxcar or triangle, got {self.height}")
         if self.neuron == "srm" and not 0 < self.tau_s < self.tau_m < math.inf:
             raise SpikeletError(f"model.tau_m, model.tau_s: expected tau_m > tau_s > 0, got {self.tau_m}, {self.tau_s}")
+        if self.temporal_kernel == "ktzs" and not self.tau_1 < self.tau_2:
+            raise SpikeletError(f"model.tau_1, model.tau_2: expected tau_1 < tau_2, got {self.tau_1}, {self.tau_2}")
         for name in ("tau_m", "tau_s"):
             if self.neuron == "trace" and not 1 <= getattr(self, name) < math.inf:
                 raise SpikeletError(f"model.{name}: expected a time of at least 1 step, got {getattr(self, name)}")

@@ -1,5 +1,7 @@
 """Recordings of events: an animation of what the sensor saw, and how many events there were when."""
 
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,7 +43,7 @@ def recording_animation(
     width, height = _picture(events, sensor_size)
     if height == 1:
         raise SpikeletError("sensor_size: a sensor of one row makes no moving picture; see plots.event_rates")
-    frames = _colours(_counts(events, width, height, _step(events, frame_us, 50)))
+    frames = np.stack([*_frames(events, width, height, _step(events, frame_us, 50))])
     scale = -(-SIDE // max(width, height))
     pictures = [Image.fromarray(f).resize((width * scale, height * scale), Image.Resampling.NEAREST) for f in frames]
     with whole_file(path) as temporary:
@@ -98,23 +100,17 @@ def _step(events: np.ndarray, step_us: int | None, parts: int) -> int:
     return step_us or max(1, -(-int(events["t"][-1] - events["t"][0] + 1) // parts))
 
 
-def _counts(events: np.ndarray, width: int, height: int, frame_us: int) -> np.ndarray:
-    """Events of each polarity, pixel and frame: int64 [frames, 2, H, W]."""
-    frame = (events["t"] - events["t"][0]) // frame_us
-    shown = events[frame < FRAMES]
-    frame = frame[: len(shown)]
-    polarity = (shown["p"] > 0).astype(np.int64)
-    sites = ((frame * 2 + polarity) * height + shown["y"]) * width + shown["x"]
-    total = (int(frame[-1]) + 1) * 2 * height * width
-    return np.bincount(sites, minlength=total).reshape(-1, 2, height, width)
-
-
-def _colours(counts: np.ndarray) -> np.ndarray:
-    """White without events; towards a polarity's colour with them: uint8 [frames, H, W, 3]."""
+def _frames(events: np.ndarray, width: int, height: int, frame_us: int) -> Iterator[np.ndarray]:
+    """Frame by frame: white without events; towards a polarity's colour with them: uint8 [H, W, 3]."""
     from matplotlib.colors import to_rgb
 
     away = 1 - np.array([to_rgb(colour) for colour in (NEGATIVE, POSITIVE)])  # what each colour takes from white
-    strength = np.minimum(counts, FULL) / FULL
-    strength = np.where(strength > 0, 0.4 + 0.6 * strength, 0)
-    mixed = 1 - np.einsum("fphw,pc->fhwc", strength, away)
-    return (255 * mixed.clip(0, 1)).round().astype(np.uint8)
+    last = min(int(events["t"][-1] - events["t"][0]) // frame_us + 1, FRAMES)
+    cuts = np.searchsorted(events["t"], events["t"][0] + frame_us * np.arange(last + 1))
+    for first, end in pairwise(cuts.tolist()):
+        some = events[first:end]
+        sites = ((some["p"] > 0).astype(np.int64) * height + some["y"]) * width + some["x"]
+        counts = np.bincount(sites, minlength=2 * height * width).reshape(2, height, width)
+        strength = np.where(counts > 0, 0.4 + 0.6 * np.minimum(counts, FULL) / FULL, 0)
+        mixed = 1 - np.einsum("phw,pc->hwc", strength, away)
+        yield (255 * mixed.clip(0, 1)).round().astype(np.uint8)

@@ -98,7 +98,7 @@ def plot_operations(reports: Reports, path: str | Path | None = None, labels: Se
     A multiplication is taken as two additions, plus the addition itself (reference 4.11).
     """
     runs, names = _runs(reports, labels)
-    spiking = np.array([_get(run, "synaptic_operations_per_sample", "total") for run in runs], dtype=float)
+    spiking = np.array([_without_input(run) for run in runs], dtype=float)
     dense = np.array([_get(r, "macs_per_sample", "total") - _get(r, "macs_per_sample", "first_layer") for r in runs])
     dense = 3.0 * dense
     places = np.maximum(spiking, 1), np.maximum(dense, 1)
@@ -234,6 +234,12 @@ def plot_cost(reports: Reports, path: str | Path | None = None, labels: Sequence
             axes.set_title(title, loc="left", fontweight="bold")
         legend_above(figure)
     return figure
+
+
+def _without_input(run: Report) -> float:
+    """Synaptic operations of a sample behind the first layer; what events cost there is no layer's."""
+    operations = _get(run, "synaptic_operations_per_sample")
+    return _get(operations, "total") - operations.get("per_layer", {}).get("input", 0)
 
 
 def _runs(reports: Reports, labels: Sequence[str] | None) -> tuple[list[Report], list[str]]:

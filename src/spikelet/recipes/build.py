@@ -13,7 +13,7 @@ from spikelet.datasets import BinnedSet, EventSet, FrameSet, transforms
 from spikelet.datasets.base import BatchSet
 from spikelet.datasets.frame_set import RecordingSet
 from spikelet.errors import SpikeletError
-from spikelet.networks import SNN, Network
+from spikelet.networks import SNN, Network, NetworkSettings
 from spikelet.networks.published import expanded
 from spikelet.recipes.schema import Config, DataSettings
 
@@ -50,6 +50,8 @@ def check(config: Config) -> None:
         raise SpikeletError(
             f"data.downsample: without time surfaces (model.notation=TS...) expected 1, got {data.downsample}"
         )
+    if data.rotate and datasets.DATASETS[data.name].sensor_size[1] == 1:
+        raise SpikeletError(f"data.rotate: {data.name} has a sensor of one row, which cannot turn; expected 0")
     for key in IMAGE_KEYS if events else EVENT_KEYS:
         given, default = getattr(data, key), getattr(DataSettings(), key)
         if given != default:
@@ -58,6 +60,10 @@ def check(config: Config) -> None:
 
 
 def _check_surfaces(config: Config, events: bool) -> None:
+    if config.model.dt == NetworkSettings().dt:
+        raise SpikeletError(
+            "model.dt: of time surfaces, expected a step's duration in seconds, such as 0.005; got none"
+        )
     step_us(config)
     if not events:
         raise SpikeletError(

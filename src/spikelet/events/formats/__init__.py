@@ -10,14 +10,15 @@ from spikelet.events.formats import aedat2, aedat3, atis, dat, numpy_files, shd
 __all__ = ["aedat2", "aedat3", "atis", "dat", "numpy_files", "read_events", "shd"]
 
 ONE_RECORDING = {".bin": atis.parse, ".dat": dat.parse, ".npy": numpy_files.parse}
-AEDAT = {aedat2.VERSION: aedat2.parse, aedat3.VERSION: aedat3.parse}
+AEDAT = aedat2.VERSION, aedat3.VERSION
 SUFFIXES = (".aedat", *ONE_RECORDING, ".h5", ".hdf5")
 
 
-def read_events(path: str | Path, index: int = 0) -> np.ndarray:
+def read_events(path: str | Path, index: int = 0, orientation: str = "cifar10-dvs") -> np.ndarray:
     """The recording in a file, as an array of EVENT; ``index``: which one, of a file that holds many.
 
-    .aedat      AEDAT 3.1, as of DVS Gesture, or AEDAT 2.0, turned upright as CIFAR10-DVS needs it
+    .aedat      AEDAT 3.1, as of DVS Gesture, or AEDAT 2.0, turned upright as CIFAR10-DVS needs it; as the sensor sent
+                it with ``orientation`` "sensor"
     .dat        Prophesee, version 2, as of N-Cars
     .bin        ATIS, as of N-MNIST
     .npy        DVS Gesture as tonic distributes it, times in milliseconds
@@ -33,12 +34,12 @@ def read_events(path: str | Path, index: int = 0) -> np.ndarray:
     """
     path = Path(path)
     try:
-        return _read(path, index)
+        return _read(path, index, orientation)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _read(path: Path, index: int) -> np.ndarray:
+def _read(path: Path, index: int, orientation: str) -> np.ndarray:
     suffix = path.suffix.lower()
     if suffix == ".aedat4":
         raise ValueError("AEDAT 4 is not read, only AEDAT 2.0 and 3.1")
@@ -51,11 +52,11 @@ def _read(path: Path, index: int) -> np.ndarray:
     if index != 0:
         raise ValueError(f"it holds one recording, index {index} is none")
     data = path.read_bytes()
-    return _aedat(data) if suffix == ".aedat" else ONE_RECORDING[suffix](data)
+    return _aedat(data, orientation) if suffix == ".aedat" else ONE_RECORDING[suffix](data)
 
 
-def _aedat(data: bytes) -> np.ndarray:
+def _aedat(data: bytes, orientation: str) -> np.ndarray:
     first = data[:64].split(b"\n")[0].rstrip(b"\r")
     if first not in AEDAT:
         raise ValueError(f"expected #!AER-DAT2.0 or #!AER-DAT3.1 as its first line, got {first[:20]!r}")
-    return AEDAT[first](data)
+    return aedat2.parse(data, orientation) if first == aedat2.VERSION else aedat3.parse(data)

@@ -26,8 +26,8 @@ def parse(data: Data) -> np.ndarray:
     [(258, 3, 4, 1)]
     """
     settings, start = _header(data)
-    if settings.get("Version") != 2:
-        raise ValueError(f"expected a header with the line '% Version 2', it states {settings.get('Version', 'none')}")
+    if settings.get("Version", 2) != 2:
+        raise ValueError(f"expected version 2, its header states {settings['Version']}")
     kind, size = bytes(data[start : start + 2]).ljust(2, b"\xff")
     if kind not in CHANGES or size != RECORD.itemsize:
         raise ValueError(f"expected events of type 0 or 12, 8 bytes each, it states type {kind}, {size} bytes")
