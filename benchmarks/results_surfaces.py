@@ -42,9 +42,10 @@ def row(key: tuple, kernels: dict[str, list[Report]]) -> str:
         mean(100 * report["accuracy"] for report in kernels[kernel]) for kernel in ("ktzs", "kt") if kernel in kernels
     ]
     ahead = f"{both[0] - both[1]:+.2f}" if len(both) == 2 else ""
+    where = f"{data} {protocol}".strip()
     operations = mean(report["synaptic_operations_per_sample"]["total"] for report in some) / 1e6
     return (
-        f"| {f'{data} {protocol}'.strip()} | {some[0]['num_samples']:,} | {WEIGHTS[weights]} | {cells[0]} | {cells[1]} | {ahead} "
+        f"| {where} | {some[0]['num_samples']:,} | {WEIGHTS[weights]} | {cells[0]} | {cells[1]} | {ahead} "
         f"| {some[0]['weight_bytes'] / 1000:,.0f} kB | {operations:.2f} M |\n"
     )
 
