@@ -198,6 +198,10 @@ def test_example_convert_your_own() -> None:
     assert agreement["snn_vs_integer_ann"] == agreement["answers"] == 1
 
 
+def test_example_gestures_of_your_own() -> None:
+    assert example("gestures_of_your_own").main(num_updates=40) > 0.9
+
+
 def test_example_classify_with_packaged_network(tmp_path: Path) -> None:
     module = example("classify_with_packaged_network")
     assert module.main([]).tolist() == [1, 7, 0]

@@ -350,3 +350,19 @@ def test_motion_stays_in_its_range_and_fills_it() -> None:
 def test_numba_is_imported_only_when_it_is_used() -> None:
     code = "import sys; import spikelet.events, spikelet.datasets; assert 'numba' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("field", "values", "said"),
+    [
+        ("t", np.array([0.1, 0.2]), "t: expected whole numbers, got 0.1 .* seconds times 1e6"),
+        ("t", np.array([np.nan, 1.0]), "t: expected whole numbers, got nan"),
+        ("x", [70_000, 1], "x: expected -32768 to 32767, got 1 to 70000"),
+        ("p", np.array([257, 0]), "p: expected -128 to 127, got 0 to 257"),
+    ],
+)
+def test_what_an_event_has_no_room_for_is_refused(field, values, said) -> None:
+    given = {"t": [1, 2], "x": [0, 1], "y": [0, 1], "p": [0, 1]}
+    with pytest.raises(SpikeletError, match=said):
+        make_events(**(given | {field: values}))
+    assert make_events(**given | {"t": np.array([1.0, 2.0])})["t"].tolist() == [1, 2]

@@ -32,7 +32,7 @@ spikelet: pixels in, class out, not one float.
   spikelet datasets check NAME               read every file of a data set, count, and draw a few samples
   spikelet doctor                            cores, vector units, GPU, threads, allocator, data, versions
 
-RUN is a run folder, the name of one under runs/, or a packaged network such as mnist-lenet.
+RUN is a run folder, the name of one under runs/, a packaged network such as mnist-lenet, or a network's file.
 `spikelet COMMAND --help` has examples; `spikelet --version` the version."""
 
 HELP = {
@@ -336,6 +336,8 @@ def _convert(words: list[str]) -> None:
     _show_agreement(console, agreement)
     if file is not None:
         console.print(f"integer network: {runs.shown(file)} ({file.stat().st_size:,} bytes)")
+        if target.config.model.neuron is not None and target.config.model.arithmetic == "float":
+            console.print(f"           its own report: spikelet evaluate {runs.shown(file)}")
     else:
         console.print("this network has float weights or ends: it spikes in floating point and has no integer file")
 

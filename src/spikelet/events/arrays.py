@@ -21,7 +21,9 @@ def make_events(
     y: Sequence[int] | np.ndarray,
     p: Sequence[int] | np.ndarray,
 ) -> np.ndarray:
-    """An array of EVENT from four sequences of one length.
+    """An array of EVENT from four sequences of one length, whole numbers: t in microseconds, x, y, and p in {0, 1}.
+
+    Raises SpikeletError for values that an event has no room for.
 
     >>> make_events(t=[10, 25], x=[3, 4], y=[0, 0], p=[1, 0]).tolist()
     [(10, 3, 0, 1), (25, 4, 0, 0)]
@@ -30,8 +32,21 @@ def make_events(
     if len(set(lengths.values())) != 1:
         raise SpikeletError(f"t, x, y, p: expected one length, got {', '.join(f'{n} {k}' for k, n in lengths.items())}")
     events = np.empty(len(t), EVENT)
-    events["t"], events["x"], events["y"], events["p"] = t, x, y, p
+    for name, values in (("t", t), ("x", x), ("y", y), ("p", p)):
+        events[name] = _whole(name, np.asarray(values))
     return events
+
+
+def _whole(name: str, values: np.ndarray) -> np.ndarray:
+    """``values`` if the field ``name`` has room for them, as they are."""
+    room = np.iinfo(EVENT[name])
+    whole = values.dtype.kind in "iub" or (values.dtype.kind == "f" and bool((values == np.rint(values)).all()))
+    if not whole or not np.isfinite(values).all():
+        hint = "; seconds times 1e6 are microseconds" if name == "t" else ""
+        raise SpikeletError(f"{name}: expected whole numbers, got {values.ravel()[0]} and others{hint}")
+    if values.size and not room.min <= values.min() <= values.max() <= room.max:
+        raise SpikeletError(f"{name}: expected {room.min} to {room.max}, got {values.min()} to {values.max()}")
+    return values
 
 
 def check_sensor(sensor_size: SensorSize) -> SensorSize:

@@ -111,6 +111,8 @@ def _surface(token: re.Match[str], settings: NetworkSettings, cursor: _Cursor) -
     if settings.neuron is None or not cursor.first:
         raise SpikeletError(f"model.notation: {token[0]} can only come first, in a spiking network (model.neuron)")
     polarities, height, width = cursor.shape
+    if polarities > 2:
+        raise SpikeletError(f"input_shape: of events, expected (polarities, height, width), got {cursor.shape}")
     rows, columns = int(token[1]), int(token[2] or token[1])
     encoder = TimeSurface(
         sensor_size=(width, height, polarities),

@@ -46,7 +46,10 @@ def _header(data: Data) -> tuple[np.dtype, bool, int, int]:
     start = 10 if head[6:7] == b"\1" else 12
     found = HEADER.match(head, start)
     if not head.startswith(MAGIC) or not found or start + int.from_bytes(head[8:start], "little") != found.end():
-        raise ValueError("expected a .npy file of an array [E, 4], integers of 2 to 8 bytes or floats of 4 or 8")
+        raise ValueError(
+            "expected a .npy file of an array [E, 4], columns x, y, p, t in ms, integers of 2 to 8 bytes or "
+            "floats of 4 or 8"
+        )
     dtype, by_columns, count = (group.decode() for group in found.groups())
     return np.dtype(dtype), by_columns == "True", int(count), found.end()
 
