@@ -15,7 +15,7 @@ demo: $(READY)
 	$(BIN)/spikelet demo
 
 test: $(READY)
-	$(BIN)/python -m pytest --doctest-modules src tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --doctest-modules src tests
 
 check: lint types
 	$(MAKE) test
