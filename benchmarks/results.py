@@ -34,13 +34,13 @@ How `lenet-two`, the network in the box, was made, with `train.precision=32-true
     spikelet train recipe=mnist-lenet-k0 exp_id=lenet-teacher model.k=null model.weights=float model.first=parity \\
         model.last=parity train.operation_cost=0 train.num_epochs=12 train.lr=0.002          # 99.65 %, an ANN
     spikelet train recipe=mnist-lenet-k0 exp_id=lenet-long teacher=lenet-teacher train.num_epochs=45 train.lr=0.003 \\
-        train.operation_cost=0.06 train.operation_cost_ramp=25 train.distillation=0.7        # 99.48 %, 0.302 M
+        train.operation_cost=0.06 train.cost_ramp=25 train.distillation=0.7        # 99.48 %, 0.302 M
     spikelet train recipe=mnist-lenet-k0 exp_id=lenet-fine init_from=lenet-long teacher=lenet-teacher \\
         data.augment=affine_light train.num_epochs=12 train.lr=0.0015 train.operation_cost=0.025 \\
-        train.operation_cost_ramp=0 train.distillation=0.7
+        train.cost_ramp=0 train.distillation=0.7
     spikelet train recipe=mnist-lenet-k0 exp_id=lenet-two init_from=lenet-fine teacher=lenet-teacher \\
         model.first_levels=2 data.augment=affine_light train.num_epochs=8 train.lr=0.001 \\
-        train.operation_cost=0.025 train.operation_cost_ramp=0 train.distillation=0.7
+        train.operation_cost=0.025 train.cost_ramp=0 train.distillation=0.7
 
 `first_levels=2`: the first layer spikes at most twice, so that all that the pixels say is said after two steps.
 
@@ -125,7 +125,7 @@ def costs(reports: dict[str, Report]) -> str:
     plots.plot_trade_off([*runs.values()], DOCS / "figures" / "trade_off.png", labels, published, legend="cost")
     text = "\n### What operations cost\n\n"
     text += "`lenet-1` is recipe mnist-lenet-k0 with `train.operation_cost=0 train.num_epochs=8`; then three more\n"
-    text += "epochs with a price (`init_from=lenet-1 train.num_epochs=3 train.lr=0.001 train.operation_cost_ramp=1`). "
+    text += "epochs with a price (`init_from=lenet-1 train.num_epochs=3 train.lr=0.001 train.cost_ramp=1`). "
     text += "Three are few: 0.1 is out of line.\n\n"
     text += HEADER + "".join(row(f"weight {weight:g}", report) for weight, report in runs.items())
     return text + "\n![accuracy against synaptic operations](figures/trade_off.png)\n"

@@ -6,14 +6,19 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from lightning import Trainer
 from lightning.pytorch.callbacks import Callback
 
 from spikelet import FormatError, SpikeletError, TrainSettings, build, fit, load_network
 from spikelet.datasets import DATASETS, loader
-from spikelet.networks import Network, NetworkSettings, answers
+from spikelet.networks import SNN, Network, NetworkSettings, answers
 from spikelet.quantizers import quantize
-from spikelet.training.callbacks import Progress
+from spikelet.training.callbacks import FewerSteps, Progress
 from spikelet.training.cbp import ConstrainedBackpropagation
+from spikelet.training.costs import Costs, expected_exit
+from spikelet.training.module import Classifier
 
 NOTATION = "8C3-P2-FC10"
 
@@ -172,3 +177,102 @@ def test_a_checkpoint_that_is_none(tmp_path, content: bytes) -> None:
         load_network(path)
     with pytest.raises(FormatError, match="no such file"):
         load_network(tmp_path / "nothing.ckpt")
+
+
+def digits_snn(**settings) -> SNN:
+    network = build(
+        NetworkSettings("8C3p1-MP2-FC10", neuron="lif", weights="float", num_steps=5, **settings), (1, 8, 8)
+    )
+    assert isinstance(network, SNN)
+    return network
+
+
+def digits_loaders(batch_size: int = 64):
+    data, judged = (DATASETS["digits"](split=split) for split in ("train", "test"))
+    return loader(data, batch_size, shuffle=True, seed=1), loader(judged, 180)
+
+
+QUIET = {"enable_progress_bar": False}
+
+
+def test_costs_are_what_they_say() -> None:
+    """Against the report of the same network: operations, the fraction of a dense network's, firing rates."""
+    torch.manual_seed(0)
+    network = digits_snn().eval()
+    images = DATASETS["digits"](split="test").images[:50]
+    settings = TrainSettings(
+        operation_cost=0.5, activity_cost=2, rate_cost=1, rate_target=0.01, exit_cost=3, cost_ramp=2
+    )
+    costs = Costs(network, settings)
+    logits, terms = costs.measure(lambda: network(images), len(images))
+    record = network.run(images, record=True)
+    assert terms["operations"].item() == pytest.approx(record.synaptic_operations[0].sum() / 50 / 1e6, rel=1e-4)
+    assert terms["activity"].item() == pytest.approx(
+        record.synaptic_operations[0].sum() / 50 / (5 * 128 * 10), rel=1e-4
+    )
+    rates = record.positive.sum(1) / 50 / 5 / record.neurons
+    assert terms["rates"].item() == pytest.approx((np.maximum(rates - 0.01, 0) ** 2).mean(), rel=1e-4)
+    assert terms["exit"].item() == pytest.approx(expected_exit(logits, 0.9).item() / 5)
+    weighed = sum(
+        w * terms[name].item() for name, w in (("operations", 0.5), ("activity", 2), ("rates", 1), ("exit", 3))
+    )
+    assert [costs.total(terms, epoch).item() for epoch in (0, 1, 2, 9)] == pytest.approx(
+        [0, weighed / 2, weighed, weighed], rel=1e-5
+    )
+    costs.total(terms, 9).backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.blocks()["8C3p1"].op.parameters())
+
+
+@given(st.integers(1, 6), st.floats(0.05, 1.0), st.integers(0, 2**31))
+def test_expected_exit_is_that_of_the_soft_rule(num_steps: int, confidence: float, seed: int) -> None:
+    logits = 3 * torch.randn(num_steps, 4, 5, generator=torch.Generator().manual_seed(seed))
+    leaves = torch.sigmoid((logits.cumsum(0).softmax(-1).amax(-1) - confidence) / 0.05)
+    leaves[-1] = 1
+    expected, there = torch.zeros(4), torch.ones(4)
+    for t in range(num_steps):
+        expected, there = expected + (t + 1) * leaves[t] * there, there * (1 - leaves[t])
+    assert expected_exit(logits, confidence).item() == pytest.approx(expected.mean().item(), rel=1e-5)
+
+
+def test_fewer_steps_and_resuming_with_them(tmp_path) -> None:
+    def train_on(folder, epochs: int, resume: bool = False) -> SNN:
+        torch.manual_seed(1)
+        settings = TrainSettings(
+            num_epochs=epochs, lr=0.01, schedule="constant", min_steps=2, steps_margin=1.0, rate_cost=1
+        )
+        trainer = QUIET | {"limit_train_batches": 3}
+        return fit(digits_snn(), *digits_loaders(), settings, run_dir=folder, resume=resume, trainer=trainer)
+
+    whole = train_on(tmp_path / "whole", 5)
+    train_on(tmp_path / "parts", 2)
+    parts = train_on(tmp_path / "parts", 5, resume=True)
+    read = load_network(tmp_path / "parts" / "checkpoints" / "last.ckpt")
+    assert whole.settings.num_steps == parts.settings.num_steps == read.settings.num_steps == 2
+    assert torch.equal(weights(whole), weights(parts)) and torch.equal(weights(read), weights(parts))
+    for name in ("whole", "parts"):
+        with (tmp_path / name / "metrics.csv").open(newline="") as file:
+            assert [float(row["num_steps"]) for row in csv.DictReader(file)] == [5, 4, 3, 2, 2]
+
+
+def test_a_step_less_only_near_the_best_accuracy() -> None:
+    network = digits_snn()
+    module, callback = Classifier(network, TrainSettings(), None, 1, 1), FewerSteps(min_steps=2, margin=0.01)
+    trainer = Trainer(logger=False, enable_checkpointing=False)
+    callback.on_fit_start(trainer, module)
+    steps = []
+    for accuracy in (0.5, 0.48, 0.495, 0.6, 0.7):
+        trainer.callback_metrics["val_accuracy"] = torch.tensor(accuracy)
+        callback.on_validation_end(trainer, module)
+        steps.append(network.settings.num_steps)
+    assert steps == [4, 4, 3, 2, 2]
+
+
+@pytest.mark.parametrize(("key", "value"), [("rate_cost", 1.0), ("exit_cost", 1.0), ("min_steps", 2)])
+def test_what_only_spiking_networks_can_save(key: str, value: float) -> None:
+    with pytest.raises(SpikeletError, match=f"train.{key}: only for networks trained through time"):
+        fit(build(NOTATION, (1, 8, 8)), *digits_loaders(), TrainSettings(**{key: value}))
+
+
+def test_fewer_steps_need_validation_samples() -> None:
+    with pytest.raises(SpikeletError, match=r"train.min_steps: 2 needs validation samples"):
+        fit(digits_snn(), digits_loaders()[0], None, TrainSettings(min_steps=2))

@@ -132,8 +132,8 @@ def publish(config: Config, network: Any, run_dir: Path, test_loader: Any, say: 
     if config.model.neuron is None and config.model.k is None:
         report = evaluate_ann(network, test_loader)
     elif config.model.neuron is not None and not _is_integer(config):
-        say(f"evaluating {config.model.num_steps} steps on {len(test_loader.dataset)} test samples")
-        report = evaluate(network, test_loader, **_how(config))
+        say(f"evaluating {network.settings.num_steps} steps on {len(test_loader.dataset)} test samples")
+        report = evaluate(network, test_loader, **_how(config, network))
     else:
         say("converting to a spiking network")
         converted = to_spikes(config, network)
@@ -141,7 +141,7 @@ def publish(config: Config, network: Any, run_dir: Path, test_loader: Any, say: 
             converted.save(run_dir / NETWORK)
         say(f"checking every neuron on {len(test_loader.dataset)} test images")
         agreement = check(config, network, converted, test_loader)
-        how = _how(config)
+        how = _how(config, network)
         say(f"evaluating {how['num_steps']} steps")
         report = evaluate(converted, test_loader, network=network, logs_dir=run_dir / "logs", **how)
         report["agreement"] = agreement
@@ -176,7 +176,7 @@ def to_spikes(config: Config, network: Any) -> Any:
     """The spiking form of a trained network: in integers where all its weights are, else in floating point."""
     from spikelet import convert
 
-    metadata = describe(config)
+    metadata = describe(config, network)
     if config.model.neuron is not None or _is_integer(config):
         frames = build.has_recordings(config) and not build.has_surfaces(config)
         return convert.to_integer(network, config.convert.fraction_bits, metadata, frames)
@@ -196,10 +196,10 @@ def check(config: Config, network: Any, converted: Any, loader: Any) -> dict[str
     return check_equivalence(network, converted, loader, config.evaluate.settle_steps, num_threads=config.num_threads)
 
 
-def describe(config: Config) -> dict[str, Any]:
+def describe(config: Config, network: Any) -> dict[str, Any]:
     """What an integer network's file says of itself: enough to evaluate it without its run folder."""
     data = {key: getattr(config.data, key) for key in ("name", "eval_transform", *build.EVENT_KEYS)}
-    whence = {"recipe": config.recipe, "seed": config.seed, "num_steps": config.evaluate.num_steps}
+    whence = {"recipe": config.recipe, "seed": config.seed, "num_steps": _steps(config, network)}
     made_by = {"model": asdict(config.model), "train": asdict(config.train)}
     return whence | made_by | {"data": data, "init_from": config.init_from, "teacher": config.teacher}
 
@@ -403,7 +403,7 @@ def evaluate(
     say(f"evaluating {target.name} on {len(loader.dataset)} {config.evaluate.split} samples of {config.data.name}")  # type: ignore[arg-type]
     if target.folder is not None:
         output = output or (target.folder / "evaluate" / ",".join(changed) if changed else target.folder)
-    how = _how(config) | ({"num_steps": steps} if steps else {})
+    how = _how(config, network) | ({"num_steps": steps} if steps else {})
     if network is not None and config.model.neuron is not None and not _is_integer(config):
         report = measure(network, loader, **how)
     elif network is not None and config.model.k is None:
@@ -424,13 +424,21 @@ def evaluate(
     return report, output
 
 
-def _how(config: Config) -> dict[str, Any]:
+def _how(config: Config, network: Any) -> dict[str, Any]:
     settings = config.evaluate
     unary = config.model.first_levels is not None and config.model.k is not None
     logs = {"first_weight": 2**config.model.k if unary else None}  # type: ignore[operator]
-    steps = config.model.num_steps if config.model.neuron is not None else settings.num_steps
-    common = {"num_steps": steps, "input_noise": settings.input_noise}
+    common = {"num_steps": _steps(config, network), "input_noise": settings.input_noise}
     return common | logs | {"seed": config.seed, "num_threads": config.num_threads}
+
+
+def _steps(config: Config, network: Any) -> int:
+    """The time steps that a network is judged with: where it was trained through time, as many as at the end of that.
+
+    The settings that a file names are its own.
+    """
+    trained = network is not None and config.model.neuron is not None
+    return network.settings.num_steps if trained else config.evaluate.num_steps
 
 
 def _signed(report: dict[str, Any], config: Config) -> dict[str, Any]:

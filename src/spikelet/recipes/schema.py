@@ -114,6 +114,7 @@ class Config:
         """Raise SpikeletError on the first value that makes no sense."""
         self.model.check()
         self.train.check()
+        self.train.check_spiking(self.model.neuron is not None)
         self._check_trace()
         if not re.fullmatch(r"[\w.,=+-]*\w[\w.,=+-]*", self.exp_id):
             raise SpikeletError(f"exp_id: expected letters, digits and ._,=+- (a folder's name), got {self.exp_id!r}")

@@ -147,3 +147,44 @@ class LastCheckpoint(Checkpoint):
         trainer.save_checkpoint(temporary)
         if trainer.is_global_zero:
             temporary.replace(self.path)
+
+
+class FewerSteps(Callback):
+    """Takes one time step from training whenever the network can spare it, down to ``min_steps``.
+
+    That is, after an epoch whose accuracy on the validation samples, with the steps at hand, is within ``margin`` of
+    the best so far. The network keeps the number in its settings. Source: reference 6.4 C.
+    """
+
+    def __init__(self, min_steps: int, margin: float) -> None:
+        self.min_steps, self.margin = min_steps, margin
+        self.num_steps = 0  # not begun
+        self.best = 0.0
+
+    @property
+    def state_key(self) -> str:
+        return "FewerSteps"
+
+    def on_fit_start(self, trainer, pl_module) -> None:
+        self._set(pl_module, self.num_steps or pl_module.network.settings.num_steps)
+
+    def on_train_epoch_start(self, trainer, pl_module) -> None:
+        pl_module.log("num_steps", float(self.num_steps), sync_dist=True)
+
+    def on_validation_end(self, trainer, pl_module) -> None:
+        accuracy = float(trainer.callback_metrics["val_accuracy"])
+        if trainer.sanity_checking:
+            return
+        self.best = max(self.best, accuracy)
+        if accuracy >= self.best - self.margin:
+            self._set(pl_module, max(self.num_steps - 1, self.min_steps))
+
+    def _set(self, pl_module, num_steps: int) -> None:
+        self.num_steps = pl_module.num_steps = pl_module.network.settings.num_steps = num_steps
+        pl_module.hparams["network"]["num_steps"] = num_steps
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"num_steps": self.num_steps, "best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.num_steps, self.best = state_dict["num_steps"], state_dict["best"]

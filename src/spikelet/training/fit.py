@@ -48,7 +48,8 @@ def fit(
     from spikelet.training.callbacks import CtrlC
     from spikelet.training.module import Classifier
 
-    ctrl_c, early_stop = CtrlC(), _early_stop(settings, val_loader)
+    settings.check_spiking(isinstance(network, SNN))
+    ctrl_c, watching = CtrlC(), [*_early_stop(settings, val_loader), *_fewer_steps(settings, val_loader)]
     run_dir = Path(run_dir) if run_dir is not None else None
     options: dict[str, Any] = {
         "max_epochs": settings.num_epochs,
@@ -62,7 +63,7 @@ def fit(
         "log_every_n_steps": 50,
     }
     given = dict(trainer or {})
-    before = [*given.pop("callbacks", []), *early_stop]
+    before = [*given.pop("callbacks", []), *watching]
     callbacks = [*before, *_constraints(network, settings, before), *options["callbacks"], ctrl_c]
     options.update(given, callbacks=callbacks)
     runner = lightning.Trainer(**options)
@@ -140,6 +141,18 @@ def _early_stop(settings: TrainSettings, val_loader: DataLoader | None) -> list[
     from spikelet.training.callbacks import EarlyStop
 
     return [EarlyStop(settings.patience)]
+
+
+def _fewer_steps(settings: TrainSettings, val_loader: DataLoader | None) -> list[Any]:
+    if settings.min_steps is None:
+        return []
+    if val_loader is None:
+        raise SpikeletError(
+            f"train.min_steps: {settings.min_steps} needs validation samples; set data.train_split=train"
+        )
+    from spikelet.training.callbacks import FewerSteps
+
+    return [FewerSteps(settings.min_steps, settings.steps_margin)]
 
 
 def _constraints(network: Network | SNN, settings: TrainSettings, given: list[Any]) -> list[Any]:

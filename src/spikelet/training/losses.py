@@ -100,6 +100,24 @@ class CESum(_CrossEntropy):
 
 
 @dataclass(frozen=True)
+class CECumulative(_CrossEntropy):
+    """Cross entropy of the mean so far, averaged over the steps: mean_t CE(mean_{s <= t} o[s], y).
+
+    Every answer that could be given early is trained. Source: in the spirit of TET, which takes each step's own logits.
+
+    >>> steps = torch.tensor([[[2.0, 0.0]], [[0.0, 2.0]]])  # after one step sure of class 0, after two undecided
+    >>> round(CECumulative()(steps, torch.tensor([0])).item(), 5)  # (ln(1 + 1/e^2) + ln 2) / 2
+    0.41004
+    """
+
+    def __call__(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        outputs = _checked(outputs, labels)
+        steps = torch.arange(1, len(outputs) + 1, device=outputs.device)
+        so_far = outputs.cumsum(0) / steps[:, None, None]
+        return self.of(so_far.flatten(0, 1), labels.repeat(len(outputs)))
+
+
+@dataclass(frozen=True)
 class Trace:
     """Half the squared distance to the wanted trace: mean over n of 1/2 * sum over t, c of (o[t, n, c] - a[t, n, c])^2.
 
@@ -156,6 +174,7 @@ class TET:
 
 LOSSES: dict[str, Callable[..., Loss]] = {
     "ce_mean": CEMean,
+    "ce_cumulative": CECumulative,
     "ce_per_step": CEPerStep,
     "ce_rate": CEPerStep,  # the name that work C and snnTorch have for it
     "ce_sum": CESum,

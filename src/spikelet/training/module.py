@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from spikelet.networks import SNN, Network, OperationMeter, answers, firing_rate, measure_operations, record_spikes
+from spikelet.networks import SNN, Network, answers, firing_rate, record_spikes
+from spikelet.training.costs import Costs
 from spikelet.training.settings import TrainSettings, over_time
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
@@ -36,7 +37,7 @@ def distillation_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Te
 
 
 class Classifier(lightning.LightningModule):
-    """The loss of the labels, distillation from a teacher where there is one, and the cost of the operations.
+    """The loss of the labels, distillation from a teacher where there is one, and what the network costs.
 
     The teacher answers the same augmented images; it is no part of what is trained or saved. Every random number comes
     from (seed, epoch, batch, process), so a resumed run repeats an uninterrupted one.
@@ -54,7 +55,8 @@ class Classifier(lightning.LightningModule):
         super().__init__()
         self.network, self.settings, self.augment = network, settings, augment
         self.seed, self.epoch_steps = seed, epoch_steps
-        self.meter = OperationMeter(network) if settings.operation_cost else None
+        self.costs = Costs(network, settings)
+        self.num_steps: int | None = None  # fewer than the network's own, where a callback says so
         self._teacher = [teacher] if teacher is not None else []  # a list: no submodule
         described = {"network": asdict(network.settings), "input_shape": list(network.input_shape)}
         self.save_hyperparameters(described)
@@ -67,17 +69,15 @@ class Classifier(lightning.LightningModule):
             generator = torch.Generator(images.device).manual_seed(drawn)
             images = self.augment(images, generator)
         with self._rates(index) as rates:
-            logits, cost = self._forward(images, len(labels))
+            logits, costs = self.costs.measure(lambda: self._answers(images), len(labels))
         if rates:
             self._log({f"rate/{name}": rate for name, rate in rates.items()}, len(labels), prog_bar=False)
             self._log({"firing_rate": torch.stack([*rates.values()]).mean()}, len(labels))
         loss = self._loss(logits.float(), labels, images)
         self._log({"train_loss": loss, "train_accuracy": _accuracy(logits, labels)}, len(labels))
-        if self.meter is not None:
-            self._log({"train_operations": cost}, len(labels))
-        ramp = self.settings.operation_cost_ramp * self.epoch_steps
-        weight = self.settings.operation_cost * (min(1.0, self.global_step / ramp) if ramp else 1.0)
-        return loss + weight * cost
+        if costs:
+            self._log({f"train_{name}": cost for name, cost in costs.items()}, len(labels))
+        return loss + self.costs.total(costs, self.global_step / self.epoch_steps)
 
     def on_fit_start(self) -> None:
         self._teacher = [teacher.to(self.device).eval() for teacher in self._teacher]
@@ -102,17 +102,12 @@ class Classifier(lightning.LightningModule):
             return over_time(self.settings, label_smoothing)(logits, labels)
         return functional.cross_entropy(logits, labels, label_smoothing=label_smoothing)
 
-    def _forward(self, images: Tensor, num: int) -> tuple[Tensor, Tensor]:
-        """Logits, and the synaptic operations per sample in millions (0 where they cost nothing)."""
-        if self.meter is None:
-            return self.network(images), torch.zeros((), device=self.device)
-        with measure_operations(self.network, self.meter) as meter:
-            logits = self.network(images)
-        return logits, meter.total / num / 1e6
+    def _answers(self, images: Any) -> Tensor:
+        return self.network(images) if self.num_steps is None else self.network(images, self.num_steps)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
         images, labels = batch
-        logits = self.network(images)
+        logits = self._answers(images)
         loss = self._of_labels(logits.float(), labels, label_smoothing=0.0)
         self._log({"val_loss": loss, "val_accuracy": _accuracy(logits, labels)}, len(labels))
 

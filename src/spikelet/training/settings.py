@@ -8,6 +8,7 @@ from spikelet.training.losses import Loss, loss
 
 SCHEDULES = ("one_cycle", "cosine", "milestones", "constant")
 OPTIMIZERS = ("adam", "adamw", "sgd")
+COSTS = ("operation_cost", "activity_cost", "rate_cost", "exit_cost")
 
 
 @dataclass
@@ -19,7 +20,13 @@ class TrainSettings:
     loss                  of networks with time steps: a name in ``losses.LOSSES``, with its ``loss_settings``
     label_smoothing       0 to 1
     operation_cost        weight of the loss term "synaptic operations per sample, in millions"
-    operation_cost_ramp   epochs over which that weight grows linearly from 0
+    activity_cost         weight of the term "synaptic operations, as a fraction of those of a dense network"
+    rate_cost             weight of the term "mean over the layers of max(0, firing rate - ``rate_target``)^2"
+    exit_cost             weight of the term "expected step of the answer / T", of a network that answers as soon as its
+                          confidence is above ``exit_confidence`` (``costs.expected_exit``)
+    cost_ramp             epochs over which these weights grow linearly from 0
+    min_steps             null, or: whenever the accuracy on the validation samples is within ``steps_margin`` of the
+                          best so far, training goes on with one time step less, down to so many
     distillation          0 to 1: the share of the loss that compares the answers with a teacher's, where there is one
     temperature           both networks' logits are divided by it before they are compared
     lr_lambda             of constrained backpropagation (weights cbp_*): learning rate of its multipliers; 0: none,
@@ -41,7 +48,14 @@ class TrainSettings:
     loss_settings: dict[str, float] = field(default_factory=dict)
     label_smoothing: float = 0.0
     operation_cost: float = 0.0
-    operation_cost_ramp: float = 3.0
+    activity_cost: float = 0.0
+    rate_cost: float = 0.0
+    rate_target: float = 0.1
+    exit_cost: float = 0.0
+    exit_confidence: float = 0.9
+    cost_ramp: float = 3.0
+    min_steps: int | None = None
+    steps_margin: float = 0.005
     distillation: float = 0.5
     temperature: float = 1.0
     lr_lambda: float = 5e-4
@@ -63,10 +77,26 @@ class TrainSettings:
                 raise SpikeletError(f"train.{name}: expected a positive number, got {getattr(self, name)}")
         if not 0 <= self.distillation <= 1:
             raise SpikeletError(f"train.distillation: expected 0 to 1, got {self.distillation}")
-        rates = ("weight_decay", "label_smoothing", "lr_lambda", "patience")
-        for name in ("operation_cost", "operation_cost_ramp", *rates):
+        if not 0 < self.exit_confidence <= 1:
+            raise SpikeletError(f"train.exit_confidence: expected above 0, up to 1, got {self.exit_confidence}")
+        if self.min_steps is not None and self.min_steps < 1:
+            raise SpikeletError(f"train.min_steps: expected null or at least 1, got {self.min_steps}")
+        if self.min_steps is not None and self.patience:
+            raise SpikeletError(
+                "train.min_steps: expected null with train.patience, whose best epoch had its own steps"
+            )
+        rates = ("weight_decay", "label_smoothing", "lr_lambda", "patience", "rate_target", "steps_margin")
+        for name in (*COSTS, "cost_ramp", *rates):
             if getattr(self, name) < 0:
                 raise SpikeletError(f"train.{name}: expected 0 or more, got {getattr(self, name)}")
+
+    def check_spiking(self, spiking: bool) -> None:
+        """Raise SpikeletError where a network that is not trained through time is asked to save spikes or steps."""
+        for name in ("rate_cost", "exit_cost", "min_steps"):
+            if getattr(self, name) and not spiking:
+                raise SpikeletError(
+                    f"train.{name}: only for networks trained through time (model.neuron), got {getattr(self, name)}"
+                )
 
     def lr_scale(self, step: int, steps_per_epoch: int) -> float:
         """The learning rate at optimizer step ``step``, as a factor of ``lr``: a pure function, so resuming is exact.
