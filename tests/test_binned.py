@@ -43,21 +43,18 @@ def sites_of(batch: Binned, n: int) -> list[set[int]]:
     dt_us=st.integers(1, 900),
     downsample=st.integers(1, 4),
     jitter=st.sampled_from([None, Jitter(degrees=30, shift=2, flip_horizontal=True)]),
-    origin=st.sampled_from(["first", "zero"]),
     seed=st.integers(0, 1000),
 )
-def test_each_step_has_the_sites_of_its_events(
-    sensor, counts, num_steps, dt_us, downsample, jitter, origin, seed
-) -> None:
+def test_each_step_has_the_sites_of_its_events(sensor, counts, num_steps, dt_us, downsample, jitter, seed) -> None:
     recordings = [recording(seed + i, count, sensor) for i, count in enumerate(counts)]
     chosen = np.random.default_rng(seed).permutation(len(counts))
     moves = jitter.draw(seed, np.zeros(len(counts)), chosen) if jitter else None
-    batch = bin_batch(pack(recordings, sensor), chosen, num_steps, dt_us, downsample, moves, origin)
+    batch = bin_batch(pack(recordings, sensor), chosen, num_steps, dt_us, downsample, moves)
     small = -(-sensor[0] // downsample), -(-sensor[1] // downsample), sensor[2]
     assert batch.sensor_size == small and len(batch) == len(counts) and batch.num_steps == num_steps
     for n, index in enumerate(chosen):
         events = recordings[index].copy()
-        start = int(events["t"][0]) if origin == "first" else 0
+        start = int(events["t"][0])
         if moves is not None:
             degrees, dx, dy, *flips = moves[n]
             events = move(events, sensor, degrees, (int(dx), int(dy)), (bool(flips[0]), bool(flips[1])))
@@ -80,7 +77,6 @@ def test_a_batch_moves_as_one() -> None:
         ({"dt_us": 0}, "dt_us: expected at least 1"),
         ({"dt_us": 0.5}, "dt_us: expected at least 1"),
         ({"downsample": 0}, "downsample: expected at least 1"),
-        ({"origin": "last"}, "origin: expected one of first, zero, got 'last'"),
     ],
 )
 def test_bad_settings(wrong: dict, message: str) -> None:

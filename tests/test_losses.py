@@ -130,7 +130,9 @@ def test_is_that_of_snntorch(ours, name: str, settings: dict, factor: float) -> 
 
 
 def test_unknown_names_and_settings_list_what_is_allowed() -> None:
-    with pytest.raises(SpikeletError, match=r"loss: expected one of ce_mean, ce_cumulative, ce_per_step, .*tet, trace, got 'hinge'"):
+    with pytest.raises(
+        SpikeletError, match=r"loss: expected one of ce_mean, ce_cumulative, ce_per_step, .*tet, trace, got 'hinge'"
+    ):
         loss("hinge")
     with pytest.raises(SpikeletError, match=r"loss: tet takes share, target, label_smoothing, got .lam."):
         loss("tet", lam=0.1)

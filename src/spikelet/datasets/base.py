@@ -3,7 +3,7 @@
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -55,17 +55,19 @@ class Source:
 
     def check(self, name: str, data: bytes) -> None:
         """Raise ValueError where ``data`` is not the official content of the file ``name``, as far as that is known."""
-        size, md5 = self.sizes.get(name), self.checksums.get(name)
+        size = self.sizes.get(name)
         if size is not None and len(data) != size:
             raise ValueError(f"it holds {len(data)} bytes, the official file {size}")
-        if md5 is not None and (found := hashlib.md5(data, usedforsecurity=False).hexdigest()) != md5:
-            raise ValueError(f"its MD5 is {found}, published is {md5}")
+        self._compare(name, lambda: hashlib.md5(data, usedforsecurity=False).hexdigest())
 
     def check_file(self, path: Path) -> None:
         """Raise ValueError where the file's MD5 is not the published one, as far as that is known."""
-        md5 = self.checksums.get(path.name)
-        if md5 is not None and (found := network.md5_of(path)) != md5:
-            raise ValueError(f"its MD5 is {found}, published is {md5}")
+        self._compare(path.name, lambda: network.md5_of(path))
+
+    def _compare(self, name: str, md5: Callable[[], str]) -> None:
+        published = self.checksums.get(name)
+        if published is not None and (found := md5()) != published:
+            raise ValueError(f"its MD5 is {found}, published is {published}")
 
     def urls(self, name: str) -> list[str]:
         """Where a download is, server by server."""

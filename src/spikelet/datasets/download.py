@@ -132,42 +132,32 @@ def unpack(archive: Path, folder: Path, names: Collection[str]) -> None:
 
     Nothing else in the archive is looked at, so no member can write elsewhere. Raises DataError where one is missing.
     """
-    left = set(names)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tarfile.open(archive) as tar:
-            for member in tar:
-                name = member.name.rpartition("/")[2]
-                content = tar.extractfile(member) if member.isreg() and name in left else None
-                if content is None:
-                    continue
-                temporary = folder / f"{name}.part"
-                temporary.write_bytes(content.read())
-                temporary.replace(folder / name)
-                left.discard(name)
-    except (OSError, EOFError, tarfile.TarError) as error:
-        raise DataError(f"{archive}: cannot be unpacked into {folder}: {error}") from error
-    if left:
+    found = extract(archive, folder, "|".join(map(re.escape, names)))
+    if left := {*names} - found:
         raise DataError(f"{archive}: has no {', '.join(sorted(left))}")
 
 
-def extract(archive: Path, folder: Path, pattern: str) -> None:
+def extract(archive: Path, folder: Path, pattern: str) -> set[str]:
     """Write the members of a zip or tar file whose path ends with ``pattern``, a regular expression, under ``folder``.
 
-    Nothing else in the archive is looked at. Raises DataError where it is damaged, or where nothing fits.
+    Returns what fits, paths under ``folder``. Nothing else in the archive is looked at. Raises DataError where it is
+    damaged, or where nothing fits.
     """
-    fits, found, done = re.compile(rf"(?:.*/)?({pattern})"), 0, 0
+    fits, done = re.compile(rf"(?:.*/)?({pattern})"), 0
+    found: set[str] = set()
     try:
         with archive.open("rb") as file, progress(archive.name, archive.stat().st_size) as advance:
             for name, content in _members(file):
                 if fit := fits.fullmatch(name):
                     _write(content(), folder / fit[1])
                     advance(file.tell() - done)
-                    found, done = found + 1, file.tell()
+                    found.add(fit[1])
+                    done = file.tell()
     except (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError, zlib.error) as error:
         raise DataError(f"{archive}: cannot be unpacked into {folder}: {error}") from error
     if not found:
         raise DataError(f"{archive}: has no member that looks like {pattern}")
+    return found
 
 
 def _members(file: BinaryIO) -> Iterator[tuple[str, Callable[[], IO[bytes]]]]:

@@ -13,7 +13,6 @@ from spikelet.errors import SpikeletError
 from spikelet.events.arrays import SensorSize
 from spikelet.events.packed import Packed
 
-ORIGINS = ("first", "zero")
 TENSORS = ("steps", "sites", "starts")
 
 
@@ -93,33 +92,27 @@ def bin_batch(
     dt_us: int,
     downsample: int = 1,
     moves: np.ndarray | None = None,
-    origin: str = "first",
 ) -> Binned:
     """Recordings ``chosen`` (int64 [N]) in ``num_steps`` steps of ``dt_us``: events on one site in one step become one.
 
-        step = (t - t0) // dt_us            below 0 or beyond T - 1: left out; missing steps are silent
+        step = (t - t[0]) // dt_us          beyond T - 1: left out; missing steps are silent
         x, y = x // downsample, y // downsample, of a sensor of ceil(W / downsample) x ceil(H / downsample)
 
     moves   float64 [N, 5], as ``Jitter.draw`` gives them: how each recording is moved, in front of ``downsample``
-    origin  "first": t0 is the time of a recording's first event; "zero": 0
 
     >>> from spikelet.events import make_events, pack
     >>> events = make_events(t=[90, 100, 140, 199, 290], x=[3, 2, 3, 0, 0], y=[0] * 5, p=[1, 1, 1, 0, 0])
     >>> batch = bin_batch(pack([events], (4, 1, 2)), np.array([0]), num_steps=2, dt_us=100, downsample=2)
     >>> batch.steps.tolist(), batch.sites.tolist(), batch.starts.tolist(), batch.sensor_size
     ([0, 1], [3, 0], [0, 2], (2, 1, 2))
-    >>> bin_batch(pack([events], (4, 1, 2)), np.array([0]), 2, 100, origin="zero").steps.tolist()
-    [0, 1, 1, 1]
     """
     from spikelet.events import kernels
 
     for name, value in (("num_steps", num_steps), ("dt_us", dt_us), ("downsample", downsample)):
         if value < 1 or value != int(value):
             raise SpikeletError(f"{name}: expected at least 1 (a whole number), got {value}")
-    if origin not in ORIGINS:
-        raise SpikeletError(f"origin: expected one of {', '.join(ORIGINS)}, got {origin!r}")
     sensor_size, targets = _targets(packed.sensor_size, downsample, moves)
-    limits = int(num_steps), int(dt_us), int(np.prod(sensor_size)), origin == "first"
+    limits = int(num_steps), int(dt_us), int(np.prod(sensor_size))
     arrays = kernels.bin_sparse(packed.times, packed.sites, packed.places(chosen), targets, *limits)
     steps, sites, starts = map(torch.from_numpy, arrays)
     return Binned(steps, sites, starts, num_steps, sensor_size)

@@ -125,20 +125,18 @@ def bin_moved(times, sites, places, duration, targets, out):
 
 
 @compiled
-def bin_sparse(times, sites, places, targets, num_steps, duration, num_sites, from_first):
+def bin_sparse(times, sites, places, targets, num_steps, duration, num_sites):
     """Of each step the sites with an event, each once, as ``binned.Binned`` keeps them: (steps, sites, starts).
 
     places   as in ``bin_events``
     targets  int32 [1 or N, S]: where site s of recording n counts, nowhere if that is negative; one row is everyone's
     """
-    limits = np.empty((len(places), 3), np.int64)  # t0; positions of the first event that counts and of the end
+    ends = np.zeros(len(places), np.int64)  # positions of the first events that are too late
     for n in range(len(places)):
         own = times[places[n, 0] : places[n, 0] + places[n, 2]]
-        start = np.int64(own[0]) if from_first and len(own) else 0
-        limits[n, 0] = start
-        limits[n, 1] = np.searchsorted(own, start)
-        limits[n, 2] = np.searchsorted(own, start + num_steps * duration)
-    room = (limits[:, 2] - limits[:, 1]).sum()
+        if len(own):
+            ends[n] = np.searchsorted(own, np.int64(own[0]) + num_steps * duration)
+    room = ends.sum()
     out_steps, out_sites = np.empty(room, np.int32), np.empty(room, np.int32)
     starts = np.zeros(len(places) + 1, np.int64)
     seen = np.zeros(num_sites, np.int64)  # the latest step, counted over all recordings from 1 on
@@ -146,9 +144,9 @@ def bin_sparse(times, sites, places, targets, num_steps, duration, num_sites, fr
     for n in range(len(places)):
         first, base = places[n, 0], places[n, 1]
         target_of = targets[min(n, len(targets) - 1)]
-        for k in range(limits[n, 1], limits[n, 2]):
+        for k in range(ends[n]):
             target = target_of[sites[base + k]]
-            step = (times[first + k] - limits[n, 0]) // duration
+            step = (times[first + k] - np.int64(times[first])) // duration
             tick = n * num_steps + step + 1
             if target >= 0 and seen[target] < tick:
                 seen[target] = tick

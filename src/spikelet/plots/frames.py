@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spikelet.errors import SpikeletError
-from spikelet.plots.style import COLUMN, INK, NEGATIVE, POSITIVE, drawing
+from spikelet.plots.style import COLUMN, drawing, inked
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,15 +80,10 @@ def _summed(frame: np.ndarray, down: int, across: int) -> np.ndarray:
 
 def _colour(frame: np.ndarray) -> np.ndarray:
     """A frame [P, H, W] as a picture [H, W, 3], values 0 to 1: one ink per polarity, or three colours."""
-    from matplotlib.colors import to_rgb
-
     if len(frame) == 3:
         return frame.transpose(1, 2, 0) / 255
-    inks = [np.array(to_rgb(ink)) for ink in ((NEGATIVE, POSITIVE) if len(frame) == 2 else (INK,))]
     full = np.quantile(frame[frame > 0], 0.9) if frame.any() else 1.0  # a pixel that never rests must not set it
-    strength = np.minimum(frame / full, 1)[..., None]
-    missing = sum(amount * (1 - ink) for ink, amount in zip(inks, strength, strict=True))
-    return np.clip(1 - missing, 0, 1)
+    return inked(np.minimum(frame / full, 1))
 
 
 def _line(frames: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 
 from spikelet.errors import SpikeletError
 from spikelet.plots.axes import from_zero, label_ends
-from spikelet.plots.style import NEGATIVE, POSITIVE, drawing, tick_text, whole_file
+from spikelet.plots.style import NEGATIVE, POSITIVE, drawing, inked, tick_text, whole_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -102,9 +102,6 @@ def _step(events: np.ndarray, step_us: int | None, parts: int) -> int:
 
 def _frames(events: np.ndarray, width: int, height: int, frame_us: int) -> Iterator[np.ndarray]:
     """Frame by frame: white without events; towards a polarity's colour with them: uint8 [H, W, 3]."""
-    from matplotlib.colors import to_rgb
-
-    away = 1 - np.array([to_rgb(colour) for colour in (NEGATIVE, POSITIVE)])  # what each colour takes from white
     last = min(int(events["t"][-1] - events["t"][0]) // frame_us + 1, FRAMES)
     cuts = np.searchsorted(events["t"], events["t"][0] + frame_us * np.arange(last + 1))
     for first, end in pairwise(cuts.tolist()):
@@ -112,5 +109,4 @@ def _frames(events: np.ndarray, width: int, height: int, frame_us: int) -> Itera
         sites = ((some["p"] > 0).astype(np.int64) * height + some["y"]) * width + some["x"]
         counts = np.bincount(sites, minlength=2 * height * width).reshape(2, height, width)
         strength = np.where(counts > 0, 0.4 + 0.6 * np.minimum(counts, FULL) / FULL, 0)
-        mixed = 1 - np.einsum("phw,pc->hwc", strength, away)
-        yield (255 * mixed.clip(0, 1)).round().astype(np.uint8)
+        yield (255 * inked(strength)).round().astype(np.uint8)

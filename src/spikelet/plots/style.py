@@ -50,6 +50,19 @@ STYLE: Any = {
 }
 
 
+def inked(strength: np.ndarray) -> np.ndarray:
+    """A picture [H, W, 3] on white of how strongly each polarity [P, H, W], or the only one, is seen, 0 to 1.
+
+    >>> inked(np.zeros((2, 1, 1))).tolist()
+    [[[1.0, 1.0, 1.0]]]
+    """
+    from matplotlib.colors import to_rgb
+
+    inks = (NEGATIVE, POSITIVE) if len(strength) == 2 else (INK,)
+    taken = np.einsum("phw,pc->hwc", strength, 1 - np.array([to_rgb(ink) for ink in inks]))
+    return (1 - taken).clip(0, 1)
+
+
 def colours(number: int) -> Sequence[Any]:
     """A few colours that everyone can tell apart; many from dark to light, the first darkest."""
     if number <= len(COLOURS):
