@@ -247,7 +247,7 @@ def test_fewer_steps_and_resuming_with_them(tmp_path) -> None:
     train_on(tmp_path / "parts", 2)
     parts = train_on(tmp_path / "parts", 5, resume=True)
     read = load_network(tmp_path / "parts" / "checkpoints" / "last.ckpt")
-    assert whole.settings.num_steps == parts.settings.num_steps == read.settings.num_steps == 2
+    assert whole.settings.stop_after == parts.settings.stop_after == read.settings.stop_after == 2
     assert torch.equal(weights(whole), weights(parts)) and torch.equal(weights(read), weights(parts))
     for name in ("whole", "parts"):
         with (tmp_path / name / "metrics.csv").open(newline="") as file:
@@ -263,7 +263,7 @@ def test_a_step_less_only_near_the_best_accuracy() -> None:
     for accuracy in (0.5, 0.48, 0.495, 0.6, 0.7):
         trainer.callback_metrics["val_accuracy"] = torch.tensor(accuracy)
         callback.on_validation_end(trainer, module)
-        steps.append(network.settings.num_steps)
+        steps.append(network.settings.stop_after)
     assert steps == [4, 4, 3, 2, 2]
 
 

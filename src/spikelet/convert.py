@@ -442,7 +442,7 @@ def check_trained(
     (that fired equally often) and ``per_layer`` (the same, layer by layer).
     """
     same: dict[str, np.ndarray] = {}
-    right, num_steps = np.zeros(4, np.int64), network.settings.num_steps
+    right, num_steps = np.zeros(4, np.int64), network.num_steps
     for images, labels in loader:
         with record_spikes(network, lambda spikes: spikes.sum(0).to(torch.int16)) as fired:
             told = network.run(images, num_steps).logits.sum(0).argmax(1)

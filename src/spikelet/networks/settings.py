@@ -41,6 +41,7 @@ class NetworkSettings:
                   (``neurons.SRM``). Time surfaces are followed by leaky integrate-and-fire neurons, whatever it is
     connect       residual blocks of a = body(x): "add" a + x, "and" a * x, "iand" (1 - a) * x
     num_steps     time steps T: frames of a recording, or how often an image is shown
+    stop_after    how many of them are run, the first ones; None: all. Training sets it (``train.min_steps``)
     beta, v_threshold   decay per step and threshold; learned, one number per layer, with ``learn_beta``,
                   ``learn_threshold``
     tau_m, tau_s  of "trace": time constants of membrane and trace, in steps; beta, reset and surrogate are not for it.
@@ -73,6 +74,7 @@ class NetworkSettings:
     neuron: str | None = None
     connect: str = "add"
     num_steps: int = 10
+    stop_after: int | None = None
     beta: float = 0.5
     v_threshold: float = 1.0
     learn_beta: bool = False
@@ -134,6 +136,9 @@ class NetworkSettings:
             raise SpikeletError(f"model.pixel_offset: expected pixels, 0 to 255, got {self.pixel_offset}")
         if self.num_steps < 1:
             raise SpikeletError(f"model.num_steps: expected at least 1, got {self.num_steps}")
+        if self.stop_after is not None and not 1 <= self.stop_after <= self.num_steps:
+            allowed = f"null or 1 to {self.num_steps}, which is model.num_steps"
+            raise SpikeletError(f"model.stop_after: expected {allowed}, got {self.stop_after}")
         if not 0 <= self.beta <= 1:
             raise SpikeletError(f"model.beta: expected a decay per step in [0, 1], got {self.beta}")
         if self.height is not None and (not self.height > 0 or self.surrogate not in ("boxcar", "triangle")):

@@ -17,7 +17,7 @@ from spikelet.quantizers import weight_quantizer
 class SNN(nn.Module):
     """A spiking network: ``network(x) -> logits [T, N, classes]``, what each step adds.
 
-    x is a batch of images [N, C, H, W], pixels 0..255, shown for ``settings.num_steps`` steps, or of frames of events
+    x is a batch of images [N, C, H, W], pixels 0..255, shown for ``num_steps`` steps, or of frames of events
     [T, N, C, H, W], counts; of a network that begins with time surfaces, ``events.Binned``. The answer at a step is the
     argmax of the logits' sum so far. ``run`` has the signature of
     ``IntegerNetwork.run`` and fills the same ``Record``.
@@ -32,6 +32,7 @@ class SNN(nn.Module):
 
     def forward(self, x: Tensor | Binned, num_steps: int | None = None) -> Tensor:
         self._check(x)
+        num_steps = num_steps or self.settings.stop_after
         out = self._first_layer(x, num_steps)
         for layer in [*self.layers][1:]:
             out = layer(out)
@@ -41,7 +42,7 @@ class SNN(nn.Module):
         if isinstance(x, Binned):
             return self.layers[0](x if num_steps is None else x.until(num_steps))
         if x.dim() == 4:
-            return self._shown(x, num_steps or self.settings.num_steps)
+            return self._shown(x, num_steps or self.num_steps)
         return self.layers[0](self.neuron().signal(self._until(x, num_steps)))
 
     def _shown(self, images: Tensor, num_steps: int) -> Tensor:
@@ -73,6 +74,11 @@ class SNN(nn.Module):
         if x.dim() not in (4, 5) or tuple(x.shape[-3:]) != self.input_shape or not x.numel():
             shape = ", ".join(map(str, self.input_shape))
             raise SpikeletError(f"x: expected images [N, {shape}] or frames [T, N, {shape}], got {[*x.shape]}")
+
+    @property
+    def num_steps(self) -> int:
+        """The time steps that it is run for, where nobody says how many."""
+        return self.settings.stop_after or self.settings.num_steps
 
     def blocks(self) -> dict[str, SpikingBlock]:
         """The weighted layers by name, in order."""

@@ -153,7 +153,7 @@ class FewerSteps(Callback):
     """Takes one time step from training whenever the network can spare it, down to ``min_steps``.
 
     That is, after an epoch whose accuracy on the validation samples, with the steps at hand, is within ``margin`` of
-    the best so far. The network keeps the number in its settings. Source: reference 6.4 C.
+    the best so far. The network keeps the number, in its settings. Source: reference 6.4 C.
     """
 
     def __init__(self, min_steps: int, margin: float) -> None:
@@ -166,7 +166,7 @@ class FewerSteps(Callback):
         return "FewerSteps"
 
     def on_fit_start(self, trainer, pl_module) -> None:
-        self._set(pl_module, self.num_steps or pl_module.network.settings.num_steps)
+        self._set(pl_module, self.num_steps or pl_module.network.num_steps)
 
     def on_train_epoch_start(self, trainer, pl_module) -> None:
         pl_module.log("num_steps", float(self.num_steps), sync_dist=True)
@@ -180,8 +180,8 @@ class FewerSteps(Callback):
             self._set(pl_module, max(self.num_steps - 1, self.min_steps))
 
     def _set(self, pl_module, num_steps: int) -> None:
-        self.num_steps = pl_module.num_steps = pl_module.network.settings.num_steps = num_steps
-        pl_module.hparams["network"]["num_steps"] = num_steps
+        self.num_steps = pl_module.network.settings.stop_after = num_steps
+        pl_module.hparams["network"]["stop_after"] = num_steps
 
     def state_dict(self) -> dict[str, Any]:
         return {"num_steps": self.num_steps, "best": self.best}

@@ -56,7 +56,6 @@ class Classifier(lightning.LightningModule):
         self.network, self.settings, self.augment = network, settings, augment
         self.seed, self.epoch_steps = seed, epoch_steps
         self.costs = Costs(network, settings)
-        self.num_steps: int | None = None  # fewer than the network's own, where a callback says so
         self._teacher = [teacher] if teacher is not None else []  # a list: no submodule
         described = {"network": asdict(network.settings), "input_shape": list(network.input_shape)}
         self.save_hyperparameters(described)
@@ -69,7 +68,7 @@ class Classifier(lightning.LightningModule):
             generator = torch.Generator(images.device).manual_seed(drawn)
             images = self.augment(images, generator)
         with self._rates(index) as rates:
-            logits, costs = self.costs.measure(lambda: self._answers(images), len(labels))
+            logits, costs = self.costs.measure(lambda: self.network(images), len(labels))
         if rates:
             self._log({f"rate/{name}": rate for name, rate in rates.items()}, len(labels), prog_bar=False)
             self._log({"firing_rate": torch.stack([*rates.values()]).mean()}, len(labels))
@@ -102,12 +101,9 @@ class Classifier(lightning.LightningModule):
             return over_time(self.settings, label_smoothing)(logits, labels)
         return functional.cross_entropy(logits, labels, label_smoothing=label_smoothing)
 
-    def _answers(self, images: Any) -> Tensor:
-        return self.network(images) if self.num_steps is None else self.network(images, self.num_steps)
-
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
         images, labels = batch
-        logits = self._answers(images)
+        logits = self.network(images)
         loss = self._of_labels(logits.float(), labels, label_smoothing=0.0)
         self._log({"val_loss": loss, "val_accuracy": _accuracy(logits, labels)}, len(labels))
 
