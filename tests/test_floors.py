@@ -28,6 +28,7 @@ FLOORS: dict[str, float] = {
     "recipes": 4,
     "report": 4,
     "runs": 4.2,
+    "ablate": 4.4,
     "doctor": 4,
     "cli": 5,
     "__init__": 6,

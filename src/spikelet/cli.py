@@ -25,6 +25,7 @@ spikelet: pixels in, class out, not one float.
   spikelet demo                              the whole path on a tiny data set, in about a minute
   spikelet recipes [NAME]                    the experiments in the box
   spikelet train recipe=NAME [key=value ...] train, convert, check, report: one folder under runs/
+  spikelet ablate recipe=NAME [key=value ...] the same with parts left out, several seeds, one table
   spikelet evaluate RUN [key=value ...]      accuracy, spikes, operations, energy, memory of a run or packaged network
   spikelet convert RUN [fraction_bits=N]     convert a run's network again, and check it
   spikelet report RUN [RUN ...]              table and figures of one run, or of several together
@@ -60,6 +61,15 @@ train.* convert.* evaluate.*; trainer.* goes to lightning.Trainer. -m sweeps ove
   spikelet train recipe=mnist-lenet-k0 train.num_epochs=3 trainer.devices=2 exp_id=short
   spikelet train recipe=mnist-lenet-k0 resume=true                      after an interruption
   spikelet train -m recipe=mnist-lenet-k0 train.operation_cost=0.05,0.1,0.2""",
+    "ablate": """\
+spikelet ablate recipe=NAME [seed=1,2,3] [variant=coding,correction,co-optimization,all] [key=value ...]
+        [--config-dir FOLDER]
+Trains the recipe as it is (all), and with parts of it left out, each with every seed and the same budget; then a table
+and figures of all, in runs/NAME-ablation. What is done already is not done again; the same command goes on where an
+interrupted one was. hydra/launcher=joblib trains several at once, where hydra-joblib-launcher is installed.
+
+  spikelet ablate recipe=mnist-eval
+  spikelet ablate recipe=nmnist-eval seed=1 data.protocol=first-1000""",
     "evaluate": """\
 spikelet evaluate RUN [key=value ...]
 Keys: num_steps input_noise split batch_size num_threads seed data.root data.verify data.download output.
@@ -240,6 +250,27 @@ def train_job(node: DictConfig) -> None:
         raise
     if report:
         _show(console, report, folder)
+
+
+def _ablate(words: list[str]) -> None:
+    from spikelet import ablate, report
+    from spikelet.recipes import compose
+    from spikelet.runs import RUNS, shown
+
+    plain, pairs, _, config_dir = _split(words, ("--config-dir",))
+    if plain:
+        raise SpikeletError(f"{plain[0]}: cannot be read; expected key=value, such as recipe={plain[0]}")
+    overrides, folders = ablate.plan(pairs)
+    try:
+        compose.run(ablate.job, overrides, ["-m"], config_dir)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"go on with: {shlex.join(['spikelet', 'ablate', *words])}") from None
+    console = _console()
+    if len(folders) > 1:
+        console.print(report.comparison_table(folders))
+        name = dict(word.split("=", 1) for word in pairs)["recipe"]
+        for path in report.compare(folders, RUNS / f"{name}-ablation"):
+            console.print(f"figure: {shown(path)}")
 
 
 def _show(console: Console, report: dict[str, Any], folder: Path | None) -> None:
@@ -527,6 +558,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "demo": _demo,
     "recipes": _recipes,
     "train": _train,
+    "ablate": _ablate,
     "evaluate": _evaluate,
     "convert": _convert,
     "report": _report,

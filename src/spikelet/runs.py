@@ -132,7 +132,7 @@ def publish(config: Config, network: Any, run_dir: Path, test_loader: Any, say: 
     if config.model.neuron is None and config.model.k is None:
         report = evaluate_ann(network, test_loader)
     elif config.model.neuron is not None and not _is_integer(config):
-        say(f"evaluating {network.settings.num_steps} steps on {len(test_loader.dataset)} test samples")
+        say(f"evaluating {_steps(config, network)} steps on {len(test_loader.dataset)} test samples")
         report = evaluate(network, test_loader, **_how(config, network))
     else:
         say("converting to a spiking network")
@@ -221,6 +221,14 @@ def claim(config: Config, run_dir: Path) -> None:
         _check_same(config, schema.load(run_dir / CONFIG), run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     schema.save(config, run_dir / CONFIG)
+
+
+def finished(config: Config, run_dir: Path) -> bool:
+    """Whether ``run_dir`` has the report of this configuration. Raises SpikeletError where it is another's."""
+    if config.overwrite or not (run_dir / REPORT).is_file() or not (run_dir / CONFIG).is_file():
+        return False
+    _check_same(config, schema.load(run_dir / CONFIG), run_dir)
+    return True
 
 
 def _check_same(now: Config, before: Config, run_dir: Path) -> None:
@@ -438,7 +446,7 @@ def _steps(config: Config, network: Any) -> int:
     The settings that a file names are its own.
     """
     trained = network is not None and config.model.neuron is not None
-    return network.settings.num_steps if trained else config.evaluate.num_steps
+    return network.num_steps if trained else config.evaluate.num_steps
 
 
 def _signed(report: dict[str, Any], config: Config) -> dict[str, Any]:

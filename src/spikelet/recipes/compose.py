@@ -241,12 +241,26 @@ def _free_trainer(word: str) -> str:
     return f"++{word}" if word.startswith(("trainer.", "train.loss_settings")) else word
 
 
+def swept(overrides: list[str]) -> list[str]:
+    """The keys with several values. Raises SpikeletError for a word that cannot be read."""
+    return [key for key, several in _parsed(overrides) if several]
+
+
 def _not_swept(overrides: list[str]) -> list[str]:
     """The keys that do not tell the runs of a sweep apart: those with one value, and those named in exp_id anyway."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
+    return ["recipe", "seed", "exp_id", *(key for key, several in _parsed(overrides) if not several)]
 
-    parsed = OverridesParser.create().parse_overrides([_free_trainer(word) for word in overrides])
-    return ["recipe", "seed", "exp_id", *(o.key_or_group for o in parsed if not o.is_sweep_override())]
+
+def _parsed(overrides: list[str]) -> list[tuple[str, bool]]:
+    """The key of each override, and whether it has several values."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import OverrideParseException
+
+    try:
+        parsed = OverridesParser.create().parse_overrides([_free_trainer(word) for word in overrides])
+    except OverrideParseException as error:
+        raise _explain_hydra(error) from error
+    return [(o.key_or_group, o.is_sweep_override()) for o in parsed]
 
 
 @contextmanager

@@ -87,6 +87,7 @@ class Config:
     """Everything a run is told; ``recipes/config.yaml`` and the recipe's own file fill it in.
 
     exp_id       the run folder's name under runs/
+    variant      what of the recipe is left: "all", or for its ablation "coding", "correction" or "co-optimization"
     init_from    a run whose trained weights this one starts with (a folder, or an exp_id under runs/)
     teacher      a run whose trained network this one learns from; ``train.distillation`` says how much
     resume       continue from the run folder's checkpoint, where there is one
@@ -97,6 +98,7 @@ class Config:
 
     exp_id: str = "run"
     recipe: str = "custom"
+    variant: str = "all"
     seed: int = 1
     init_from: str | None = None
     teacher: str | None = None

@@ -2,6 +2,6 @@
 
 from spikelet.training.checkpoint import load_network
 from spikelet.training.fit import fit, quiet_lightning
-from spikelet.training.settings import TrainSettings
+from spikelet.training.settings import COSTS, TrainSettings
 
-__all__ = ["TrainSettings", "fit", "load_network", "quiet_lightning"]
+__all__ = ["COSTS", "TrainSettings", "fit", "load_network", "quiet_lightning"]

@@ -1,0 +1,93 @@
+"""The four variants of a recipe, each with several seeds and the same budget: trained, and put in one table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spikelet import runs
+from spikelet.errors import SpikeletError
+from spikelet.recipes import compose
+from spikelet.recipes.schema import Config, to_config
+from spikelet.training import COSTS
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+COSTLY = "train.*_cost or train.min_steps"
+NEEDS = {
+    "coding": ("model.coding",),
+    "correction": ("model.coding", "model.correction"),
+    "co-optimization": ("model.coding", COSTLY),
+    "all": ("model.coding", "model.correction", COSTLY),
+}
+VARIANTS = tuple(NEEDS)
+SEEDS = (1, 2, 3)
+
+
+def plan(words: list[str]) -> tuple[list[str], list[Path]]:
+    """Hydra's overrides of the sweep, and the run folders that it makes, variant after variant.
+
+    ``words`` are key=value; ``seed`` and ``variant`` may have several values, separated by commas.
+
+    >>> overrides, folders = plan(["recipe=mnist-eval", "seed=1,2", "variant=coding,all"])
+    >>> overrides
+    ['recipe=mnist-eval', 'variant=all,coding', 'seed=1,2']
+    >>> folders[:2] == [Path("runs/mnist-eval-s1,variant=coding"), Path("runs/mnist-eval-s2,variant=coding")]
+    True
+    """
+    given = dict(word.partition("=")[::2] for word in words)
+    for key in ("exp_id", "resume"):
+        if key in given:
+            raise SpikeletError(
+                f"{key}: every run of an ablation has its own folder and goes on by itself; leave it out"
+            )
+    seeds = given.get("seed", ",".join(map(str, SEEDS))).split(",")
+    variants = given.get("variant", ",".join(VARIANTS)).split(",")
+    for kind, values in (("seed", seeds), ("variant", variants)):
+        if len({*values}) < len(values):
+            raise SpikeletError(f"{kind}: expected each value once, got {given[kind]}")
+    for variant in variants:
+        if variant not in VARIANTS:
+            raise SpikeletError(f"variant: expected some of {', '.join(VARIANTS)}, got {variant!r}")
+    others = [word for word in words if word.partition("=")[0] not in ("seed", "variant")]
+    if swept := compose.swept(others):
+        raise SpikeletError(f"{swept[0]}: an ablation sweeps over seed and variant only; a list is written key=[1,2]")
+    first = sorted(
+        variants, key=lambda variant: variant != "all"
+    )  # what the recipe lacks shows before anything is trained
+    # With one value there is nothing that Hydra would put into the folder's name.
+    sweep = [f"variant={','.join(first)}", f"seed={','.join(seeds)}"]
+    recipe = given.get("recipe", "")
+    suffix = {variant: f",variant={variant}" if len(variants) > 1 else "" for variant in variants}
+    return [*others, *sweep], [runs.RUNS / f"{recipe}-s{seed}{suffix[v]}" for v in variants for seed in seeds]
+
+
+def job(node: DictConfig) -> None:
+    """One run of an ablation, in the folder that Hydra made for it: begun, gone on with, or done already."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from spikelet.report import write_figures
+
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        config = to_config(node)
+        check(config)
+        if runs.finished(config, folder):
+            print(f"{runs.shown(folder)}: done already")
+            return
+        config.resume = not config.overwrite
+        if runs.train(config, folder):
+            write_figures(folder)
+    except (SpikeletError, OSError):
+        compose.remove_empty(folder)
+        raise
+
+
+def check(config: Config) -> None:
+    """Raise SpikeletError where the recipe has not what the variant is named for."""
+    saved = config.train.min_steps is not None or any(getattr(config.train, cost) for cost in COSTS)
+    parts = {"model.coding": config.model.coding, "model.correction": config.model.correction, COSTLY: saved}
+    for key in NEEDS[config.variant]:
+        if not parts[key]:
+            raise SpikeletError(f"recipe: {config.recipe} has no {key}, which the variant {config.variant} needs")
