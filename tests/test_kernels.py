@@ -15,7 +15,7 @@ from torch import Tensor
 
 from spikelet import kernels
 from spikelet.kernels import cpu, fused, reference, threads
-from spikelet.kernels.reference import Decay, Reset
+from spikelet.kernels.reference import Adaptation, Decay, Reset
 from spikelet.neurons import LIF
 from spikelet.surrogate import SURROGATES, Surrogate, atan
 
@@ -30,6 +30,7 @@ LAYOUTS = {
 }
 SHAPES = st.tuples(st.integers(1, 9), st.integers(1, 3), st.integers(1, 4), st.integers(1, 9), st.integers(1, 9))
 RESETS = st.builds(Reset, st.sampled_from([None, 0.0, -0.25, 0.5]), st.booleans(), st.booleans())
+RULES = st.builds(Adaptation, st.booleans(), st.booleans(), st.sampled_from([0.9, 0.5]), st.just(0.2))
 CASES = {
     "shape": SHAPES,
     "layout": st.sampled_from(sorted(LAYOUTS)),
@@ -102,6 +103,65 @@ def test_hold_equals_the_reference_on_the_repeated_input(
     (of_x,) = torch.autograd.grad((found * weight).sum(), [x])
     (per_step,) = torch.autograd.grad((expected * weight.float()).sum(), [repeated])
     assert_close(of_x, per_step.double().sum(0), per_step.abs().sum(0).max(), dtype)  # the steps may cancel
+
+
+@settings(max_examples=150, deadline=None)
+@given(**CASES, rule=RULES, held=st.sampled_from([None, 1, 6]))
+def test_adaptive_equals_the_reference(shape, layout, reset, spike, dtype, seed, rule, held) -> None:
+    given = LAYOUTS[layout](currents(shape, dtype, seed))
+    x = (given if held is None else given[0]).requires_grad_()
+    wide = x.detach().float().requires_grad_()  # held, the steps' gradients are added up: not in 16 bits
+    repeated = wide if held is None else wide.expand(held, *wide.shape)
+    numbers, theirs = (moving(rule) for _ in range(2))
+    found = kernels.adaptive(x, numbers, rule, spike, reset, held)
+    expected = reference.adaptive(repeated, theirs, rule, spike, reset)
+    assert torch.equal(found.float(), expected) and found.dtype == dtype
+    of_x, *of_numbers = grads(found, [x, *learned(numbers)])
+    weight = torch.randn(expected.shape, generator=torch.Generator().manual_seed(7)).to(dtype).float()
+    wanted, *of_theirs = torch.autograd.grad((expected * weight).sum(), [wide, *learned(theirs)])
+    assert_close(of_x, wanted, wanted.abs().max(), dtype)
+    for one, other in zip(of_numbers, of_theirs, strict=True):
+        assert_close(one, other, 10 * wanted.abs().sum() + other.abs())  # neurons and steps may cancel
+
+
+def moving(rule: Adaptation) -> list:
+    """Numbers of an adaptive layer; b is one only where the leak moves."""
+    values = (0.3, 0.4, 0.75) if rule.leak else (0.8, 0.0, 0.75)
+    return [torch.tensor(v, requires_grad=True) if v else v for v in values]
+
+
+def learned(numbers: list) -> list[Tensor]:
+    return [number for number in numbers if isinstance(number, Tensor)]
+
+
+@pytest.mark.parametrize("value", [None, 0.0])
+@pytest.mark.parametrize("leak", [False, True])
+def test_adaptive_in_many_blocks(leak: bool, value: float | None) -> None:
+    x = currents((12, 3, 7000), torch.float32, 1).requires_grad_()
+    rule, reset, count = Adaptation(leak=leak), Reset(value, False), torch.get_num_threads()
+    numbers = moving(rule)
+    expected = reference.adaptive(x, numbers, rule, atan(), reset)
+    wanted = grads(expected, [x, *learned(numbers)])
+    try:
+        for threads_used in (1, 3):
+            torch.set_num_threads(threads_used)
+            found = kernels.adaptive(x, numbers, rule, atan(), reset)
+            assert torch.equal(found, expected)
+            of_x, *of_numbers = grads(found, [x, *learned(numbers)])
+            assert_close(of_x, wanted[0], wanted[0].abs().max())
+            for one, other in zip(of_numbers, wanted[1:], strict=True):
+                assert_close(one, other, wanted[0].abs().sum())
+    finally:
+        torch.set_num_threads(count)
+
+
+def test_in_float64_adaptive_gradients_are_those_of_differences() -> None:
+    spike = lambda u: torch.sigmoid(3 * u)  # noqa: E731  (smooth, so that differences have a limit)
+    numbers = [torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in (0.3, 0.4, 0.75)]
+    x = currents((5, 2, 3), torch.float64, 1).requires_grad_()
+    for value in (None, 0.2):
+        run = lambda x, *numbers: kernels.adaptive(x, numbers, Adaptation(), spike, Reset(value, False))  # noqa: B023, E731
+        assert torch.autograd.gradcheck(run, (x, *numbers))
 
 
 @pytest.mark.parametrize("spike", [make() for make in SURROGATES.values()], ids=list(SURROGATES))

@@ -8,10 +8,23 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from spikelet import SpikeletError, kernels
-from spikelet.neurons import IF, LIF, NEURONS, PLIF, SRM, Neuron, ThresholdWalk, TraceLIF, beta_from_tau
+from spikelet.neurons import (
+    IF,
+    LIF,
+    NEURONS,
+    PLIF,
+    SRM,
+    Adaptation,
+    AdaptiveLIF,
+    Neuron,
+    ThresholdWalk,
+    TraceLIF,
+    beta_from_tau,
+)
 from spikelet.surrogate import SURROGATES, atan, boxcar, fast_sigmoid
 
 MEMBERS = {
+    "adaptive": lambda: AdaptiveLIF(beta=0.5, v_threshold=0.8, detach_reset=False),
     "if": lambda: IF(),
     "lif": lambda: LIF(beta=0.5, surrogate="fast_sigmoid", detach_reset=False),
     "plif": lambda: PLIF(tau=2.0, v_reset=0.0, delay_reset=True),
@@ -226,6 +239,46 @@ def test_srm_keeps_its_input_and_no_membranes() -> None:
     assert [t.data_ptr() for t in kept] == [x.data_ptr()]
 
 
+def test_an_adaptive_threshold_settles_at_its_rate() -> None:
+    for decay, growth in ((0.9, 0.1), (0.5, 0.2)):
+        neuron = AdaptiveLIF(beta=0.5, v_threshold=0.7, adaptation=Adaptation(True, False, decay, growth)).double()
+        for rate, inputs in ((0.0, [0.0, 0.0, 0.0]), (1 / 3, [9.0, -9.0, 0.0]), (1.0, [9.0, 9.0, 9.0])):
+            state = neuron.init_state(torch.zeros(1, dtype=torch.float64))
+            for x in inputs * 100:
+                _, state = neuron.step(torch.full((1,), x, dtype=torch.float64), state)
+            assert state[1].item() == pytest.approx(0.7 + growth * rate / (1 - decay), abs=1e-6)
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_an_adaptive_neuron_without_its_parts_is_lif(held: bool) -> None:
+    found, expected = [], []
+    for values, make in ((found, AdaptiveLIF), (expected, LIF)):
+        beta, v_threshold = (nn.Parameter(torch.tensor(value)) for value in (0.7, 0.6))
+        off = {"adaptation": Adaptation(threshold=False, leak=False)} if make is AdaptiveLIF else {}
+        neuron = make(beta, v_threshold, surrogate="sigmoid", **off)
+        x = currents(dtype=torch.float32).requires_grad_()
+        spikes = neuron.hold(x[0], 9) if held else neuron(x)
+        (spikes * spikes.detach().cumsum(0)).sum().backward()
+        values += [spikes, x.grad, beta.grad, v_threshold.grad]
+    assert torch.equal(found[0], expected[0]) and found[0].any()
+    for one, other in zip(found[1:], expected[1:], strict=True):
+        assert torch.allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_what_an_adaptive_neuron_learns() -> None:
+    neuron = AdaptiveLIF(beta=0.9, v_threshold=0.3)
+    assert {name for name, _ in neuron.named_parameters()} == {"w", "b", "theta"}
+    plain = AdaptiveLIF(beta=0.9, v_threshold=0.3, adaptation=Adaptation(leak=False))
+    x = currents(dtype=torch.float32)
+    assert neuron.threshold().item() == pytest.approx(0.3) and torch.equal(neuron(x), plain(x))  # b begins at 0
+    neuron(x).sum().backward()
+    assert all(p.grad is not None and p.grad != 0 for p in neuron.parameters())
+    with torch.no_grad():
+        neuron.theta.sub_(100.0)
+    assert neuron.threshold() > 0
+    assert not neuron(torch.zeros(3, 4)).any()
+
+
 def test_beta_from_tau() -> None:
     decay = SRM(tau_m=60, tau_s=20, dt=5).decay
     assert decay == pytest.approx((0.92004, 0.77880, 1.5), abs=1e-5)
@@ -353,6 +406,12 @@ def test_counts_are_no_currents(neuron: Neuron) -> None:
         (lambda: LIF(surrogate=2.0), "surrogate: expected a name or a spikelet.surrogate, got 2.0"),
         (lambda: LIF.from_tau(tau=0, dt=1), "tau, dt: expected positive times, got 0 and 1"),
         (lambda: PLIF(tau=1.0), "tau: expected more than 1 step, got 1.0"),
+        (lambda: AdaptiveLIF(beta=1.0), "beta: of a leak that moves, expected more than 0 and less than 1, got 1.0"),
+        (lambda: AdaptiveLIF(beta=-1.0), r"beta: expected a decay per step in \[0, 1\], got -1.0"),
+        (lambda: AdaptiveLIF(v_threshold=0), "v_threshold: expected a number above 0, got 0"),
+        (lambda: AdaptiveLIF(v_threshold=nn.Parameter(torch.ones(()))), "v_threshold: of a part that moves, expected"),
+        (lambda: AdaptiveLIF(v_reset="zero"), "v_reset: expected a number or None, got zero"),
+        (lambda: AdaptiveLIF(adaptation=Adaptation(decay=2.0)), r"adaptation: expected a decay in \[0, 1\]"),
         (lambda: SRM(tau_m=20, tau_s=20), "tau_m, tau_s: expected tau_m > tau_s > 0, got 20 and 20"),
         (lambda: SRM(v_threshold=-1), "v_threshold: expected a number above 0, got -1"),
         (lambda: ThresholdWalk(torch.tensor(0.0), torch.tensor(0.0)), "step: expected positive threshold distances"),

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from spikelet.events import read_events
     from spikelet.integer import IntegerNetwork
     from spikelet.networks import SNN, Network, NetworkSettings, build
-    from spikelet.neurons import IF, LIF, PLIF, SRM, ThresholdWalk, TraceLIF
+    from spikelet.neurons import IF, LIF, PLIF, SRM, AdaptiveLIF, ThresholdWalk, TraceLIF
     from spikelet.quantizers import quantize
     from spikelet.runs import load
     from spikelet.training import TrainSettings, load_network
@@ -24,7 +24,7 @@ _ROOMS = {
     "events": ("read_events",),
     "integer": ("IntegerNetwork",),
     "networks": ("SNN", "Network", "NetworkSettings", "build"),
-    "neurons": ("IF", "LIF", "PLIF", "SRM", "ThresholdWalk", "TraceLIF"),
+    "neurons": ("IF", "LIF", "PLIF", "SRM", "AdaptiveLIF", "ThresholdWalk", "TraceLIF"),
     "quantizers": ("quantize",),
     "runs": ("load",),
     "training": ("TrainSettings", "fit", "load_network"),
@@ -36,6 +36,7 @@ __all__ = [
     "PLIF",
     "SNN",
     "SRM",
+    "AdaptiveLIF",
     "ConversionError",
     "DataError",
     "FormatError",

@@ -22,6 +22,7 @@ NEEDS = {
     "all": ("model.coding", "model.correction", COSTLY),
 }
 VARIANTS = tuple(NEEDS)
+VARIED = ("model.correction", "train.loss", "train.min_steps", *(f"train.{cost}" for cost in COSTS))
 SEEDS = (1, 2, 3)
 
 
@@ -42,6 +43,9 @@ def plan(words: list[str]) -> tuple[list[str], list[Path]]:
             raise SpikeletError(
                 f"{key}: every run of an ablation has its own folder and goes on by itself; leave it out"
             )
+    for key in VARIED:
+        if key in given:
+            raise SpikeletError(f"{key}: this is what the variants differ in; change it in a recipe of your own")
     seeds = given.get("seed", ",".join(map(str, SEEDS))).split(",")
     variants = given.get("variant", ",".join(VARIANTS)).split(",")
     for kind, values in (("seed", seeds), ("variant", variants)):
@@ -56,7 +60,6 @@ def plan(words: list[str]) -> tuple[list[str], list[Path]]:
     first = sorted(
         variants, key=lambda variant: variant != "all"
     )  # what the recipe lacks shows before anything is trained
-    # With one value there is nothing that Hydra would put into the folder's name.
     sweep = [f"variant={','.join(first)}", f"seed={','.join(seeds)}"]
     recipe = given.get("recipe", "")
     suffix = {variant: f",variant={variant}" if len(variants) > 1 else "" for variant in variants}

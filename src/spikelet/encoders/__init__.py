@@ -1,7 +1,8 @@
 """Encoders: values to currents or spikes over time, [N, ...] to [T, N, ...]. To add one: a file here, a line below.
 
-``delta`` alone takes a signal that has its time already, [T, N, ...]. ``TimeSurface`` takes events, and learns: it is a
-module with weights, not one of ``ENCODERS``. Events become frames in ``spikelet.events``.
+``delta`` alone takes a signal that has its time already, [T, N, ...]. ``TimeSurface``, which takes events, and
+``DynamicCode``, a mix of the others, learn: they are modules with weights, not of ``ENCODERS``. Events become frames in
+``spikelet.events``.
 """
 
 from collections.abc import Callable
@@ -10,9 +11,11 @@ from torch import Tensor
 
 from spikelet.encoders.delta import delta
 from spikelet.encoders.direct import direct
+from spikelet.encoders.dynamic import FRAME_CODES, IMAGE_CODES, DynamicCode, check_codes
 from spikelet.encoders.latency import latency
 from spikelet.encoders.once import once
 from spikelet.encoders.rate import rate
+from spikelet.encoders.stage import CodingStage
 from spikelet.encoders.time_surface import TimeSurface
 from spikelet.encoders.unary import unary
 
@@ -25,4 +28,18 @@ ENCODERS: dict[str, Callable[..., Tensor]] = {
     "unary": unary,
 }
 
-__all__ = ["ENCODERS", "TimeSurface", "delta", "direct", "latency", "once", "rate", "unary"]
+__all__ = [
+    "ENCODERS",
+    "FRAME_CODES",
+    "IMAGE_CODES",
+    "CodingStage",
+    "DynamicCode",
+    "TimeSurface",
+    "check_codes",
+    "delta",
+    "direct",
+    "latency",
+    "once",
+    "rate",
+    "unary",
+]

@@ -2,6 +2,7 @@
 
 ``lif`` and ``srm`` choose by device and dtype: compiled loops on a CPU (float32, bfloat16), Triton on a GPU (those and
 float16), the reference for everything else: float64, a surrogate of your own, a beta or threshold per neuron.
+``adaptive`` has no Triton.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ import torch
 from torch import Tensor
 
 from spikelet.kernels import fused, reference
-from spikelet.kernels.reference import Decay, Number, Reset, Spike, threshold_walk
+from spikelet.kernels.reference import Adaptation, Adaptive, Decay, Number, Reset, Spike, threshold_walk
 from spikelet.surrogate import Surrogate
 
-__all__ = ["Decay", "Reset", "lif", "lif_hold", "srm", "srm_hold", "threshold_walk"]
+__all__ = ["Adaptation", "Decay", "Reset", "adaptive", "lif", "lif_hold", "srm", "srm_hold", "threshold_walk"]
 
 FUSED = {"cpu": (torch.float32, torch.bfloat16), "cuda": (torch.float32, torch.bfloat16, torch.float16)}
 
@@ -92,6 +93,33 @@ def _srm(x: Tensor, num_steps: int | None, decay: Decay, v_threshold: float, sur
         return reference.srm(_repeated(x, num_steps), decay, v_threshold, surrogate, detach_reset)
     layer = fused.Layer(surrogate, Reset(0.0, detach_reset), decay)
     return fused.run(layer, backend, x, num_steps, 0.0, v_threshold)
+
+
+def adaptive(
+    x: Tensor, numbers: Adaptive, rule: Adaptation, surrogate: Spike, reset: Reset, num_steps: int | None = None
+) -> Tensor:
+    """Leaky integrate-and-fire whose leak and threshold move by ``rule``, over ``x`` [T, N, ...] from rest; spikes.
+
+    With ``num_steps``, of the constant current ``x`` [N, ...]. ``numbers`` are the decay per step, or w of a leak that
+    moves, b, and the threshold at rest, above 0; the formula is ``reference.adaptive_step``'s. Spikes are bit for bit
+    the reference's while the leak stands still; where it moves, a mean is summed in another order.
+
+    >>> from spikelet.surrogate import atan
+    >>> x = torch.full((8, 1), 1.0)
+    >>> adaptive(x, (0.5, 0.0, 1.0), Adaptation(leak=False), atan(), Reset()).flatten().tolist()
+    [1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 0.0, 1.0]
+    """
+    backend = _backend(x, surrogate, numbers[0], numbers[2])
+    if backend is None or not isinstance(surrogate, Surrogate) or x.device.type != "cpu":
+        return reference.adaptive(_repeated(x, num_steps), numbers, rule, surrogate, reset)
+    layer = fused.Layer(surrogate, reset, rule=rule)
+    x = _by_samples(x, 1 if num_steps is None else 0) if rule.leak else x
+    return fused.run(layer, _module("adaptive_cpu"), x, num_steps, *numbers)
+
+
+def _by_samples(x: Tensor, axis: int) -> Tensor:
+    """``x`` itself where each sample of ``axis`` fills one stretch of memory, else a copy."""
+    return x if x.shape[axis] == 1 or x.stride(axis) == x.shape[axis + 1 :].numel() else x.contiguous()
 
 
 def _repeated(x: Tensor, num_steps: int | None) -> Tensor:

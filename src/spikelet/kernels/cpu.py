@@ -31,7 +31,7 @@ from spikelet.kernels.cpu_loops import (
     SUBTRACT_LATER,
     TRIANGLE,
 )
-from spikelet.kernels.fused import Layer, Steps
+from spikelet.kernels.fused import Layer, Numbers, Steps
 from spikelet.kernels.reference import Number, Reset
 from spikelet.surrogate import Surrogate
 
@@ -53,27 +53,25 @@ SLOPES: dict[str, tuple[int, Callable[[Surrogate], tuple[float, float]]]] = {
 }
 
 
-def forward(layer: Layer, beta: Number, v_threshold: Number, x: Steps, spikes: Tensor) -> None:
+def forward(layer: Layer, numbers: Numbers, x: Steps, spikes: Tensor) -> None:
     """Fill ``spikes`` [T, ...] with those of ``x``."""
     num_steps = spikes.shape[0]
-    size = min(BLOCK, _fair_share(spikes.numel() // num_steps))
+    size = min(BLOCK, fair_share(spikes.numel() // num_steps))
     s = Steps(spikes, spikes.stride(0))
-    _start("forward", layer, (beta, v_threshold), num_steps, size, (x, s, s), None)
+    _start("forward", layer, numbers, num_steps, size, (x, s, s), None)
 
 
-def backward(
-    layer: Layer, beta: Number, v_threshold: Number, x: Steps, grad: Steps, out: Steps, num_steps: int
-) -> tuple[float, float]:
+def backward(layer: Layer, numbers: Numbers, x: Steps, grad: Steps, out: Steps, num_steps: int) -> tuple[float, float]:
     """Fill ``out`` with the gradient of ``x``; returns those of beta and v_threshold."""
     neurons = grad.tensor.numel() // num_steps
-    size = min(BLOCK, max(SMALLEST_BLOCK, SCRATCH // num_steps), _fair_share(neurons))
-    wanted = isinstance(beta, Tensor) or isinstance(v_threshold, Tensor)
+    size = min(BLOCK, max(SMALLEST_BLOCK, SCRATCH // num_steps), fair_share(neurons))
+    wanted = any(isinstance(number, Tensor) for number in numbers)
     sums = np.zeros((-(-neurons // size), 2)) if wanted else None
-    _start("backward", layer, (beta, v_threshold), num_steps, size, (x, grad, out), sums)
+    _start("backward", layer, numbers, num_steps, size, (x, grad, out), sums)
     return (0.0, 0.0) if sums is None else tuple(sums.sum(axis=0))
 
 
-def _fair_share(neurons: int) -> int:
+def fair_share(neurons: int) -> int:
     """Neurons per block with which a small layer still makes several blocks; it does not depend on the threads."""
     return max(SMALLEST_BLOCK, -(-neurons // 4 // 64) * 64)
 
@@ -81,7 +79,7 @@ def _fair_share(neurons: int) -> int:
 def _start(
     name: str,
     layer: Layer,
-    numbers: tuple[Number, Number],
+    numbers: Numbers,
     num_steps: int,
     size: int,
     memory: tuple[Steps, Steps, Steps],
@@ -95,7 +93,7 @@ def _start(
     sums_at = 0 if sums is None else sums.ctypes.data
     code = SLOPES[layer.surrogate.name][0]
     streams = kind == "lif" and name == "forward" and _streams(given)
-    fields = 0, neurons, num_steps, size, *places, _mode(layer.reset), code, sums_at, streams
+    fields = 0, neurons, num_steps, size, *places, mode(layer.reset), code, sums_at, streams
     arguments = create_string_buffer(ARGUMENTS.pack(*fields, *_floats(layer, *numbers)))
     threads.run(entry, addressof(arguments), parallel=neurons * num_steps >= ALONE and neurons > size)
 
@@ -107,7 +105,7 @@ def _streams(spikes: Steps) -> bool:
     return spikes.tensor.nbytes >= STREAM and lines == (0, 0) and neurons % 32 == 0
 
 
-def _mode(reset: Reset) -> int:
+def mode(reset: Reset) -> int:
     """A delayed reset to a value is the same as one in its own step: only what is done in between differs."""
     if reset.value is not None:
         return SET

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from spikelet.kernels.reference import Decay, Number, Reset
+from spikelet.kernels.reference import Adaptation, Decay, Number, Reset
 from spikelet.surrogate import Surrogate
 
 
@@ -31,60 +31,62 @@ class Layer:
     surrogate: Surrogate
     reset: Reset
     decay: Decay | None = None  # of an SRM; None: LIF
+    rule: Adaptation | None = None  # of adaptive neurons
+
+
+Numbers = tuple[Number, ...]  # what a layer may learn: of LIF and SRM (beta, v_threshold), of adaptive neurons three
 
 
 class Backend(Protocol):
-    def forward(self, layer: Layer, beta: Number, v_threshold: Number, x: Steps, spikes: Tensor) -> None:
+    def forward(self, layer: Layer, numbers: Numbers, x: Steps, spikes: Tensor) -> None:
         """Fill ``spikes`` [T, ...]."""
 
     def backward(
-        self, layer: Layer, beta: Number, v_threshold: Number, x: Steps, grad: Steps, out: Steps, num_steps: int
-    ) -> tuple[Any, Any]:
-        """Fill ``out``, summed over the steps where its stride is 0; returns the gradients of beta and v_threshold."""
+        self, layer: Layer, numbers: Numbers, x: Steps, grad: Steps, out: Steps, num_steps: int
+    ) -> tuple[Any, ...]:
+        """Fill ``out``, summed over the steps where its stride is 0; returns the gradients of the numbers."""
 
 
-def run(layer: Layer, backend: Backend, x: Tensor, num_steps: int | None, beta: Number, v_threshold: Number) -> Tensor:
+def run(layer: Layer, backend: Backend, x: Tensor, num_steps: int | None, *numbers: Number) -> Tensor:
     """Spikes [T, N, ...] of ``x`` [T, N, ...], or of ``x`` [N, ...] held for ``num_steps``."""
-    learned = any(isinstance(n, Tensor) and n.requires_grad for n in (x, beta, v_threshold))
+    learned = any(isinstance(n, Tensor) and n.requires_grad for n in (x, *numbers))
     if learned and torch.is_grad_enabled():
-        return _Fused.apply(x, beta, v_threshold, num_steps, layer, backend)
-    return _forward(layer, backend, _dense(x, num_steps is not None), num_steps, beta, v_threshold)
+        return _Fused.apply(x, num_steps, layer, backend, *numbers)
+    return _forward(layer, backend, _dense(x, num_steps is not None), num_steps, numbers)
 
 
-def _forward(layer: Layer, backend: Backend, x: Tensor, num_steps: int | None, beta: Number, v_threshold: Number):
+def _forward(layer: Layer, backend: Backend, x: Tensor, num_steps: int | None, numbers: Numbers) -> Tensor:
     spikes = _like(x, num_steps)
     if x.numel():
-        backend.forward(layer, beta, v_threshold, _steps(x, num_steps), spikes)
+        backend.forward(layer, numbers, _steps(x, num_steps), spikes)
     return spikes
 
 
 class _Fused(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, beta: Number, v_threshold: Number, num_steps: int | None, layer: Layer, backend):
+    def forward(ctx, x: Tensor, num_steps: int | None, layer: Layer, backend: Backend, *numbers: Number) -> Tensor:
         ctx.layer, ctx.backend, ctx.num_steps = layer, backend, num_steps
         x = _dense(x, held=num_steps is not None)
-        numbers = [number for number in (beta, v_threshold) if isinstance(number, Tensor)]
-        ctx.save_for_backward(x, *numbers)
-        ctx.numbers = tuple(None if isinstance(number, Tensor) else number for number in (beta, v_threshold))
-        return _forward(layer, backend, x, num_steps, beta, v_threshold)
+        ctx.save_for_backward(x, *(number for number in numbers if isinstance(number, Tensor)))
+        ctx.numbers = tuple(None if isinstance(number, Tensor) else number for number in numbers)
+        return _forward(layer, backend, x, num_steps, numbers)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):
         x, *saved = ctx.saved_tensors
-        beta, v_threshold = (saved.pop(0) if number is None else number for number in ctx.numbers)
+        numbers = tuple(saved.pop(0) if number is None else number for number in ctx.numbers)
         held = ctx.num_steps is not None
-        steps = grad.shape[0]
         out = Steps(torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device), 0)
         if not held:
             out = _steps(_like(x, None), None)
-        if not x.numel():
-            return out.tensor, _shaped(0.0, beta), _shaped(0.0, v_threshold), None, None, None
-        given = _aligned(grad, x if held else x[0])
-        grads = ctx.backend.backward(
-            ctx.layer, beta, v_threshold, _steps(x, ctx.num_steps), _steps(given, None), out, steps
-        )
-        return out.tensor, _shaped(grads[0], beta), _shaped(grads[1], v_threshold), None, None, None
+        grads: tuple[Any, ...] = (0.0,) * len(numbers)
+        if x.numel():
+            given = _aligned(grad, x if held else x[0])
+            memory = _steps(x, ctx.num_steps), _steps(given, None), out
+            grads = ctx.backend.backward(ctx.layer, numbers, *memory, grad.shape[0])
+        of_numbers = (_shaped(value, number) for value, number in zip(grads, numbers, strict=True))
+        return out.tensor, None, None, None, *of_numbers
 
 
 def _steps(x: Tensor, num_steps: int | None) -> Steps:

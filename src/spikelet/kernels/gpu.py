@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spikelet.kernels.fused import Layer, Steps
+from spikelet.kernels.fused import Layer, Numbers, Steps
 from spikelet.kernels.reference import Decay, Number
 
 try:
@@ -31,8 +31,9 @@ MODES = {"subtract": 0, "set": 1, "subtract later": 2}
 SLOPES = {"atan": 0, "fast_sigmoid": 1, "sigmoid": 2, "triangle": 3, "boxcar": 4, "straight_through": 5}
 
 
-def forward(layer: Layer, beta: Number, v_threshold: Number, x: Steps, spikes: Tensor) -> None:
+def forward(layer: Layer, numbers: Numbers, x: Steps, spikes: Tensor) -> None:
     """Fill ``spikes`` [T, ...] with those of ``x``."""
+    beta, v_threshold = numbers
     num_steps = spikes.shape[0]
     neurons = spikes.numel() // num_steps
     memory = (x.tensor, spikes, x.stride, spikes.stride(0), neurons, num_steps)
@@ -42,10 +43,9 @@ def forward(layer: Layer, beta: Number, v_threshold: Number, x: Steps, spikes: T
     _lif_forward[(triton.cdiv(neurons, BLOCK),)](*memory, *_numbers(layer, beta, v_threshold), BLOCK=BLOCK, **EXACT)
 
 
-def backward(
-    layer: Layer, beta: Number, v_threshold: Number, x: Steps, grad: Steps, out: Steps, num_steps: int
-) -> tuple[Any, Any]:
+def backward(layer: Layer, numbers: Numbers, x: Steps, grad: Steps, out: Steps, num_steps: int) -> tuple[Any, Any]:
     """Fill ``out`` with the gradient of ``x``; returns those of beta and v_threshold."""
+    beta, v_threshold = numbers
     if layer.decay is not None:
         return _backward_srm(layer, layer.decay, v_threshold, x, grad, out, num_steps)
     neurons = grad.tensor.numel() // num_steps
@@ -58,8 +58,8 @@ def backward(
     settings = {"SLOPE": SLOPES[layer.surrogate.name], "HELD": out.stride == 0, "SUMS": wanted, "BLOCK": BLOCK}
     scale, height = _slope(layer)
     attached = float(not layer.reset.detached)
-    numbers = _numbers(layer, beta, v_threshold)
-    _lif_backward[(programs,)](*memory, *numbers, scale, height, attached, **settings, **EXACT)
+    constants = _numbers(layer, beta, v_threshold)
+    _lif_backward[(programs,)](*memory, *constants, scale, height, attached, **settings, **EXACT)
     total = sums.double().sum(0)
     return (total[0], total[1]) if wanted else (0.0, 0.0)
 

@@ -66,6 +66,64 @@ def lif(x: Tensor, beta: Number, v_threshold: Number, spike: Spike, reset: Reset
     return torch.stack(spikes)
 
 
+class Adaptation(NamedTuple):
+    """What moves in an adaptive neuron, and how fast its threshold does.
+
+    threshold  rises with the neuron's own spikes
+    leak       follows the mean membrane of the layer
+    decay      of the threshold towards its rest, per step, 0 to 1
+    growth     what a spike in each of the last three steps adds to it, at least 0
+    """
+
+    threshold: bool = True
+    leak: bool = True
+    decay: float = 0.9
+    growth: float = 0.1
+
+    def pace(self) -> tuple[float, float]:
+        """(decay, growth) in force: of a threshold that stands still, 1 and 0."""
+        return (self.decay, self.growth) if self.threshold else (1.0, 0.0)
+
+
+Adaptive = tuple[Number, Number, Number]  # of a layer: its decay, or w; b, how it follows the membranes; the threshold
+WINDOW = 3  # steps whose spikes raise a threshold
+
+
+def adaptive_rest(x: Tensor, v_threshold: Number) -> State:
+    """State (v, threshold, the spikes of the last step, those of the step before) at rest for one step's input."""
+    rest = torch.zeros_like(_wide(x))
+    return rest, rest + v_threshold, rest, rest
+
+
+def adaptive_step(x: Tensor, state: State, numbers: Adaptive, rule: Adaptation, spike: Spike, reset: Reset):
+    """One step of the adaptive neuron; its threshold moves last. Returns (spikes, state)."""
+    v, threshold, before, earlier = state
+    leak, b, rest = numbers
+    decay, growth = rule.pace()
+    beta = torch.sigmoid(leak + b * sample_mean(v)) if rule.leak else leak
+    v = beta * v + _wide(x)
+    s = spike(v - threshold)
+    r = s.detach() if reset.detached else s
+    v = v - r * threshold if reset.value is None else (1 - r) * v + r * reset.value
+    threshold = decay * threshold + (1 - decay) * rest + growth / WINDOW * (s + before + earlier)
+    return s.to(x.dtype), (v, threshold, s, before)
+
+
+def adaptive(x: Tensor, numbers: Adaptive, rule: Adaptation, spike: Spike, reset: Reset) -> Tensor:
+    """Leaky integrate-and-fire whose leak and threshold move, over ``x`` [T, N, ...] from rest; spikes, 0 or 1."""
+    state = adaptive_rest(x[0], numbers[2])
+    spikes = []
+    for current in x:
+        s, state = adaptive_step(current, state, numbers, rule, spike, reset)
+        spikes.append(s)
+    return torch.stack(spikes)
+
+
+def sample_mean(x: Tensor) -> Tensor:
+    """The mean of each sample of ``x`` [N, ...], as [N, 1, ...]."""
+    return x[..., None].flatten(1).mean(1).reshape(-1, *[1] * (x.dim() - 1))
+
+
 class Decay(NamedTuple):
     """The two decays per step of an ``srm``, of its membrane and its synapse, and the factor of their difference."""
 

@@ -1,6 +1,7 @@
 """Networks from the papers' notation. ``build`` reads it; ``settings`` says what a network may be made of."""
 
 from spikelet.networks.fixed_point import FixedPointBlock, in_integer_arithmetic
+from spikelet.networks.gain import RateGain
 from spikelet.networks.layers import Block, Residual, SpikePool, SpikingBlock
 from spikelet.networks.network import Network, answers
 from spikelet.networks.notation import build
@@ -19,6 +20,7 @@ __all__ = [
     "NetworkSettings",
     "OperationMeter",
     "Published",
+    "RateGain",
     "Residual",
     "SpikePool",
     "SpikingBlock",

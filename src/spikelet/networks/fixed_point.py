@@ -22,7 +22,7 @@ from spikelet.integer.check import INT32_MAX, PIXEL_MAX, Decay, leaky_growth, le
 from spikelet.kernels.conv import conv_max_pool
 from spikelet.networks.layers import Op, Shape, SpikePool, SpikingBlock, SurfaceBlock, geometry
 from spikelet.networks.snn import SNN
-from spikelet.neurons import LIF, SRM, Neuron
+from spikelet.neurons import LIF, SRM, AdaptiveLIF, Neuron
 from spikelet.quantizers import latent_weight, weight_quantizer
 
 EXACT = 2**24  # float32 holds every whole number below it
@@ -62,8 +62,8 @@ class FixedPointBlock(SpikingBlock):
     """A ``SpikingBlock`` in fixed point; a batch norm keeps the running statistics that it has. Exact on a CPU.
 
     Float weights, those of the first and the last layer say, become codes of up to 16 bits, with a scale for each
-    output channel (one for all on a readout of currents). A layer with a ``pixel_unit``, the value of a grey level,
-    sees the input: pixels, or counts of events of value 1, either up to 255.
+    output channel (one for all on a readout of currents). A gain stands still. A layer with a ``pixel_unit``, the value
+    of a grey level, sees the input: pixels, or counts of events of value 1, either up to 255.
     """
 
     def __init__(
@@ -96,6 +96,12 @@ class FixedPointBlock(SpikingBlock):
         neuron = self.neuron
         if len(self.pool) > 0:
             raise SpikeletError("pooled currents have no integer form; use Pk with model.pool=conv, or SAPk")
+        if self.stage is not None:
+            raise SpikeletError("a coding stage (model.coding_stage) has no integer form")
+        if isinstance(neuron, AdaptiveLIF):
+            raise SpikeletError(
+                "a threshold or leak that moves (model.correction) has no integer form; of its parts, only gain has"
+            )
         if isinstance(neuron, SRM):
             (slow, shift), (fast, other) = (_dyadic(neuron, beta) for beta in neuron.decay[:2])
             if slow << other <= fast << shift:
@@ -138,12 +144,13 @@ class FixedPointBlock(SpikingBlock):
         return self.pixel_unit if shown and self.pixel_unit is not None else self.input_unit
 
     def _gain(self) -> tuple[Tensor, Tensor]:
-        """What batch norm and bias do to a channel's sum: factor and summand, [C_out]."""
+        """What gain, batch norm and bias do to a channel's sum: factor and summand, [C_out]."""
         latent, norm = latent_weight(self.op), self.norm
         bias = self.op.bias if self.op.bias is not None else latent.new_zeros(latent.shape[0])
+        factor = torch.ones_like(bias) if self.gain is None else self.gain()
         if norm is None:
-            return torch.ones_like(bias), bias
-        gain = norm.weight / (norm.running_var + norm.eps).sqrt()  # type: ignore[operator,arg-type]
+            return factor, bias
+        gain = factor * norm.weight / (norm.running_var + norm.eps).sqrt()  # type: ignore[operator,arg-type]
         return gain, norm.bias + gain * (bias - norm.running_mean)  # type: ignore[operator,arg-type]
 
     def _codes(self, most: float) -> tuple[Tensor, Tensor, int]:
@@ -189,6 +196,8 @@ def in_integer_arithmetic(network: SNN) -> SNN:
     Time surfaces and their neurons stay as they are. Raises ConversionError, naming the layer and why, for what has no
     integer form.
     """
+    if network.coding is not None:
+        raise ConversionError(f"model.coding: a learned mix of codes has no integer form; got {network.coding}")
     exact = deepcopy(network)
     exact.settings = replace(network.settings, arithmetic="integer")
     for i, (name, block) in enumerate(network.blocks().items()):
@@ -197,7 +206,7 @@ def in_integer_arithmetic(network: SNN) -> SNN:
         made = FixedPointBlock(
             block.op, block.norm, block.neuron, block.input_shape, block.input_unit, pixel_unit=pixel_unit
         )
-        made.pool = block.pool
+        made.pool, made.gain, made.stage = block.pool, block.gain, block.stage
         exact.layers.get_submodule(parent).add_module(key, deepcopy(made))
     _check_integer(exact)
     return exact.train(network.training)

@@ -5,11 +5,13 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
-from spikelet.encoders import TimeSurface
+from spikelet.encoders import CodingStage, TimeSurface
 from spikelet.events import Binned
 from spikelet.kernels.conv import Conv, conv_max_pool
 from spikelet.kernels.pool import max_pool
+from spikelet.networks.gain import RateGain
 from spikelet.neurons import Neuron
 
 Shape = tuple[int, int, int]
@@ -46,14 +48,19 @@ class SpikingBlock(nn.Module):
     """One weighted layer over time: ``op``, batch norm and pooling make currents, the neuron makes them spikes.
 
     ``neuron`` is None on a readout of currents. ``input_unit`` is the value of one input spike: less than 1 behind an
-    average of spikes.
+    average of spikes. A ``gain`` corrects the weights, or where there is a batch norm its scale, which would undo any
+    gain in front of it. A ``stage`` lets the currents fade, behind norm and pooling.
     """
+
+    gain: RateGain | None
+    stage: CodingStage | None
 
     def __init__(
         self, op: Op, norm: nn.Module | None, neuron: Neuron | None, input_shape: Shape, unit: float = 1.0
     ) -> None:
         super().__init__()
         self.op, self.norm, self.pool, self.neuron = op, norm, nn.Sequential(), neuron
+        self.gain, self.stage = None, None
         self.input_shape, self.input_unit = input_shape, unit
 
     def forward(self, x: Tensor, num_steps: int | None = None) -> Tensor:
@@ -61,26 +68,40 @@ class SpikingBlock(nn.Module):
 
         A picture's currents do not depend on time: they are computed once.
         """
-        if num_steps is None:
-            current = self._current(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-            return current if self.neuron is None else self.neuron(current)
-        current = self._current(x)
-        return (
-            current.expand(num_steps, *current.shape) if self.neuron is None else self.neuron.hold(current, num_steps)
-        )
+        current = self._current(x.flatten(0, 1)).unflatten(0, x.shape[:2]) if num_steps is None else self._current(x)
+        sent = self._sent(current, num_steps)
+        if self.gain is not None and self.neuron is not None and self.training:
+            self.gain.update(self.neuron.spikes(sent))
+        return sent
+
+    def _sent(self, current: Tensor, num_steps: int | None) -> Tensor:
+        """What the neurons make of currents [T, N, ...], or of a picture's, [N, ...]."""
+        if num_steps is not None and self.stage is None and self.neuron is not None:
+            return self.neuron.hold(current, num_steps)
+        current = current if num_steps is None else current.expand(num_steps, *current.shape)
+        current = current if self.stage is None else self.stage(current)
+        return current if self.neuron is None else self.neuron(current)
 
     def _current(self, x: Tensor) -> Tensor:
         """``x`` may have any layout and, where it needs no gradient, any dtype. No hook on a convolution is called."""
-        op, pool = self.op, self.pool
+        op, pool, weight = self.op, self.pool, self._weight()
         if isinstance(op, nn.Linear):
-            return pool(self._normed(op(x.flatten(1).to(next(op.parameters()).dtype))))
+            return pool(self._normed(nn.functional.linear(x.flatten(1).to(weight.dtype), weight, op.bias)))
         conv = geometry(op)
         if self.norm is None and len(pool) > 0 and isinstance(pool[0], MaxPool):
-            return pool[1:](conv_max_pool(x, op.weight, op.bias, conv, pool[0].size))
-        return pool(self._normed(conv_max_pool(x, op.weight, op.bias, conv, size=1)))
+            return pool[1:](conv_max_pool(x, weight, op.bias, conv, pool[0].size))
+        return pool(self._normed(conv_max_pool(x, weight, op.bias, conv, size=1)))
+
+    def _weight(self) -> Tensor:
+        weight = self.op.weight
+        if self.gain is None or self.norm is not None:
+            return weight
+        return self.gain().reshape(-1, *[1] * (weight.dim() - 1)) * weight
 
     def _normed(self, x: Tensor) -> Tensor:
-        return x if self.norm is None else self.norm(x)
+        if self.norm is None or self.gain is None:
+            return x if self.norm is None else self.norm(x)
+        return functional_call(self.norm, {"weight": self.gain() * self.norm.weight}, (x,))
 
 
 class SurfaceBlock(nn.Module):

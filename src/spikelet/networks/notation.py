@@ -8,16 +8,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from spikelet.encoders import TimeSurface
+from spikelet.encoders import CodingStage, TimeSurface
 from spikelet.errors import SpikeletError
 from spikelet.networks.fixed_point import in_integer_arithmetic
+from spikelet.networks.gain import RateGain
 from spikelet.networks.layers import Block, Op, Residual, Shape, SpikePool, SpikingBlock, SurfaceBlock, batch_norm
 from spikelet.networks.network import Network
 from spikelet.networks.pooling import Pooling, read_pooling
 from spikelet.networks.published import PUBLISHED, expanded
 from spikelet.networks.settings import NetworkSettings
 from spikelet.networks.snn import SNN
-from spikelet.neurons import LIF, SRM, Neuron, TraceLIF, beta_from_tau
+from spikelet.neurons import LIF, SRM, Adaptation, AdaptiveLIF, Neuron, TraceLIF, beta_from_tau
 from spikelet.quantizers import QUANTIZERS, Levels, Uniform, WeightQuantizer, quantize_weight, weight_quantizer
 from spikelet.surrogate import SURROGATES, Surrogate
 
@@ -108,6 +109,8 @@ def _name(layers: nn.Sequential, token: str, layer: nn.Module) -> None:
 
 def _surface(token: re.Match[str], settings: NetworkSettings, cursor: _Cursor) -> SurfaceBlock:
     """The encoder that turns events into currents, and its neurons. Cells of a sensor of one row have one row."""
+    if settings.coding or settings.coding_stage:
+        raise SpikeletError(f"model.coding, model.coding_stage: time surfaces ({token[0]}) are a code of their own")
     if settings.neuron is None or not cursor.first:
         raise SpikeletError(f"model.notation: {token[0]} can only come first, in a spiking network (model.neuron)")
     polarities, height, width = cursor.shape
@@ -197,6 +200,10 @@ def _spiking(op: Op, shape: Shape, settings: NetworkSettings, cursor: _Cursor, l
     norm = batch_norm(op) if settings.norm == "batch" and not readout else None
     neuron = None if readout else _neuron(settings)
     block = SpikingBlock(op, norm, neuron, cursor.shape, cursor.unit)
+    if "gain" in settings.correction and not readout:
+        block.gain = RateGain(len(op.weight), settings.target_rate, settings.gain_strength)
+    if settings.coding_stage and cursor.first:
+        block.stage = CodingStage(len(op.weight))
     cursor.shape, cursor.unit, cursor.first = shape, 1.0, False
     return block
 
@@ -204,19 +211,30 @@ def _spiking(op: Op, shape: Shape, settings: NetworkSettings, cursor: _Cursor, l
 def _neuron(settings: NetworkSettings) -> Neuron:
     if settings.neuron == "trace":
         return TraceLIF(settings.tau_m, settings.tau_s, settings.v_threshold)
-    surrogate, detach = _surrogate(settings), settings.detach_reset
     if settings.neuron == "srm":
+        surrogate, detach = _surrogate(settings), settings.detach_reset
         return SRM(settings.tau_m, settings.tau_s, settings.dt, settings.v_threshold, surrogate, detach)
+    return _leaky(settings)
+
+
+def _leaky(settings: NetworkSettings) -> Neuron:
+    moves = Adaptation(
+        "threshold" in settings.correction, "leak" in settings.correction, settings.adapt_decay, settings.adapt_growth
+    )
 
     def number(value: float, learned: bool) -> Any:
         return nn.Parameter(torch.tensor(value)) if learned else value
 
-    beta, v_threshold = (
-        number(settings.beta, settings.learn_beta),
-        number(settings.v_threshold, settings.learn_threshold),
+    numbers = (
+        number(settings.beta, settings.learn_beta and not moves.leak),
+        number(settings.v_threshold, settings.learn_threshold and not moves.threshold),
+        0.0 if settings.reset == "zero" else None,
+        _surrogate(settings),
+        settings.detach_reset,
     )
-    v_reset = 0.0 if settings.reset == "zero" else None
-    return LIF(beta, v_threshold, v_reset, surrogate, detach, settings.reset == "subtract_next")
+    if moves.threshold or moves.leak:
+        return AdaptiveLIF(*numbers, moves)
+    return LIF(*numbers, settings.reset == "subtract_next")
 
 
 def _surrogate(settings: NetworkSettings) -> Surrogate:

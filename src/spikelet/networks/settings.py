@@ -3,13 +3,16 @@
 import math
 from dataclasses import dataclass, field
 
+from spikelet.encoders import check_codes
 from spikelet.errors import SpikeletError
+from spikelet.integer.check import PIXEL_MAX
 from spikelet.networks.layers import CONNECT
 from spikelet.quantizers import QUANTIZERS
 from spikelet.surrogate import SURROGATES
 
 SPIKING = ("lif", "srm", "trace")
 RESETS = ("subtract", "subtract_next", "zero")
+CORRECTION = ("threshold", "leak", "gain")
 
 
 @dataclass
@@ -58,6 +61,17 @@ class NetworkSettings:
     init_gain     weights begin as torch's uniform ones, +-1 / sqrt(inputs), times this; sqrt(3) keeps the variance of
                   what goes through, which deep networks without batch norm need
     readout       logits of a step: "spikes" (of "trace": traces) of neurons on the last layer, or its "current"
+    coding        codes of images, some of "direct", "rate" and "latency", or of frames, of "event" and "delta", in a
+                  learned mix (``encoders.DynamicCode``); none: images are shown, and frames taken, as they are
+    coding_gain   the mix of each step is multiplied by a number that is learned from the sample's mean and deviation
+    coding_stage  the first layer's currents fade instead of vanishing (``encoders.CodingStage``)
+    correction    of "lif", what corrects itself: "threshold", by a neuron's spikes; "leak", by the layer's mean
+                  membrane (both: ``neurons.AdaptiveLIF``); "gain", the weights by the channel's firing rate
+                  (``networks.RateGain``). The threshold and the decay of those that move are learned, whatever
+                  ``learn_threshold`` and ``learn_beta`` say
+    adapt_decay, adapt_growth   of thresholds that move: what a step leaves of a rise, and what a spike in each of the
+                  last three steps adds
+    target_rate, gain_strength  of the gain: spikes per neuron and step, and how strongly it pulls to them
     arithmetic    "float", or "integer": what the integer network computes, to train against before it is converted
     pixel_offset  subtracted from the pixels of an image first: nothing, one whole number, or one per channel
     """
@@ -94,6 +108,14 @@ class NetworkSettings:
     bias: bool = True
     init_gain: float = 1.0
     readout: str = "spikes"
+    coding: list[str] = field(default_factory=list)
+    coding_gain: bool = False
+    coding_stage: bool = False
+    correction: list[str] = field(default_factory=list)
+    adapt_decay: float = 0.9
+    adapt_growth: float = 0.1
+    target_rate: float = 0.1
+    gain_strength: float = 0.1
     arithmetic: str = "float"
     pixel_offset: list[int] = field(default_factory=list)
 
@@ -153,3 +175,40 @@ class NetworkSettings:
         for name in ("learn_beta", "learn_threshold"):
             if self.neuron in ("trace", "srm") and getattr(self, name):
                 raise SpikeletError(f"model.{name}: expected false with model.neuron={self.neuron}, got true")
+        self._check_coding()
+        self._check_correction()
+
+    def _check_coding(self) -> None:
+        for name in ("coding", "coding_gain", "coding_stage"):
+            value = getattr(self, name)
+            if value and self.neuron in (None, "trace"):
+                raise SpikeletError(f"model.{name}: only with model.neuron=lif or srm, not {self.neuron}, got {value}")
+        if self.coding_gain and not self.coding:
+            raise SpikeletError("model.coding_gain: expected codes in model.coding, such as [direct], got none")
+        if not self.coding:
+            return
+        check_codes("model.coding", self.coding)
+        if self.pixel_offset or self.pixel_scale < PIXEL_MAX:
+            raise SpikeletError(
+                f"model.pixel_offset, model.pixel_scale: model.coding takes values in [0, 1]; expected [] and at least "
+                f"{PIXEL_MAX}, got {self.pixel_offset} and {self.pixel_scale:g}"
+            )
+
+    def _check_correction(self) -> None:
+        parts = self.correction
+        if not set(parts) <= set(CORRECTION) or len(set(parts)) < len(parts):
+            raise SpikeletError(
+                f"model.correction: expected some of {', '.join(CORRECTION)}, each once, got {[*parts]}"
+            )
+        if parts and self.neuron != "lif":
+            raise SpikeletError(f"model.correction: only with model.neuron=lif, not {self.neuron}, got {[*parts]}")
+        if {"threshold", "leak"} & {*parts} and self.reset == "subtract_next":
+            raise SpikeletError("model.reset: with model.correction, expected subtract or zero, got subtract_next")
+        if "leak" in parts and not 0 < self.beta < 1:
+            raise SpikeletError(f"model.beta: of a leak that moves, expected between 0 and 1, got {self.beta}")
+        for name in ("adapt_decay", "target_rate"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise SpikeletError(f"model.{name}: expected 0 to 1, got {getattr(self, name)}")
+        for name in ("adapt_growth", "gain_strength"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise SpikeletError(f"model.{name}: expected at least 0, got {getattr(self, name)}")

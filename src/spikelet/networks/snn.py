@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from spikelet.encoders import DynamicCode
 from spikelet.errors import SpikeletError
 from spikelet.events import Binned
 from spikelet.integer import Record
@@ -26,6 +27,9 @@ class SNN(nn.Module):
     def __init__(self, layers: nn.Sequential, settings: NetworkSettings, input_shape: Shape) -> None:
         super().__init__()
         self.layers, self.settings, self.input_shape = layers, settings, input_shape
+        self.coding = (
+            DynamicCode(settings.coding, settings.num_steps, settings.coding_gain) if settings.coding else None
+        )
         if len(settings.pixel_offset) not in (0, 1, input_shape[0]):
             expected = f"none, one or {input_shape[0]}, one per channel"
             raise SpikeletError(f"model.pixel_offset: expected {expected}, got {len(settings.pixel_offset)}")
@@ -43,7 +47,10 @@ class SNN(nn.Module):
             return self.layers[0](x if num_steps is None else x.until(num_steps))
         if x.dim() == 4:
             return self._shown(x, num_steps or self.num_steps)
-        return self.layers[0](self.neuron().signal(self._until(x, num_steps)))
+        frames = self._until(x, num_steps)
+        if self.coding is not None:
+            frames = self.coding(frames.to(next(self.parameters()).dtype))
+        return self.layers[0](self.neuron().signal(frames))
 
     def _shown(self, images: Tensor, num_steps: int) -> Tensor:
         """What the first layer makes of images, whose pixels it sees as (pixel - offset) / scale."""
@@ -51,6 +58,8 @@ class SNN(nn.Module):
         if self.settings.pixel_offset:
             pixels = pixels - pixels.new_tensor(self.settings.pixel_offset).reshape(-1, 1, 1)
         pixels = pixels / self.settings.pixel_scale
+        if self.coding is not None:
+            return self.layers[0](self.coding(pixels, num_steps))
         if self.settings.neuron != "trace":
             return self.layers[0](pixels, num_steps)
         rising = self.neuron().signal(pixels.expand(num_steps, *pixels.shape))  # so no step's currents are another's
@@ -74,6 +83,9 @@ class SNN(nn.Module):
         if x.dim() not in (4, 5) or tuple(x.shape[-3:]) != self.input_shape or not x.numel():
             shape = ", ".join(map(str, self.input_shape))
             raise SpikeletError(f"x: expected images [N, {shape}] or frames [T, N, {shape}], got {[*x.shape]}")
+        if self.coding is not None and self.coding.of_frames != (x.dim() == 5):
+            kind = "frames" if x.dim() == 5 else "images"
+            raise SpikeletError(f"x: model.coding={self.settings.coding} takes no {kind}, got {[*x.shape]}")
 
     @property
     def num_steps(self) -> int:
@@ -158,7 +170,8 @@ class _Tally:
         def hook(block: SpikingBlock, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             if self.events is not None or name != next(iter(self.blocks)):  # else a picture: no spikes reach it
                 tables = (kind(block.op, block.input_shape) for kind in (fanout, effective_fanout))
-                arrived = self.neuron.spikes(inputs[0])
+                coded = self.network.coding is not None and name == next(iter(self.blocks))
+                arrived = (inputs[0] != 0).to(inputs[0].dtype) if coded else self.neuron.spikes(inputs[0])
                 self.operations[name] = np.stack([_operations(arrived, t, block.input_unit) for t in tables])
             if block.neuron is not None:
                 self.spikes[name] = _numpy(self.neuron.spikes(output).flatten(1).sum(1, dtype=torch.float64))

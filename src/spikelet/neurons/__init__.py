@@ -1,5 +1,6 @@
 """Spiking neurons. To add one: a file here with a class that keeps ``base.Neuron``, and a line below."""
 
+from spikelet.neurons.adaptive import Adaptation, AdaptiveLIF
 from spikelet.neurons.base import Neuron, beta_from_tau
 from spikelet.neurons.lif import IF, LIF, PLIF
 from spikelet.neurons.srm import SRM
@@ -7,6 +8,7 @@ from spikelet.neurons.threshold_walk import ThresholdWalk
 from spikelet.neurons.trace import TraceLIF
 
 NEURONS: dict[str, type[Neuron]] = {
+    "adaptive": AdaptiveLIF,
     "if": IF,
     "lif": LIF,
     "plif": PLIF,
@@ -15,4 +17,16 @@ NEURONS: dict[str, type[Neuron]] = {
     "trace": TraceLIF,  # sends no spikes, but tells them (``Neuron.spikes``): all else of the contract holds
 }
 
-__all__ = ["IF", "LIF", "NEURONS", "PLIF", "SRM", "Neuron", "ThresholdWalk", "TraceLIF", "beta_from_tau"]
+__all__ = [
+    "IF",
+    "LIF",
+    "NEURONS",
+    "PLIF",
+    "SRM",
+    "Adaptation",
+    "AdaptiveLIF",
+    "Neuron",
+    "ThresholdWalk",
+    "TraceLIF",
+    "beta_from_tau",
+]

@@ -12,6 +12,7 @@ from spikelet.surrogate import atan
 from spikelet.surrogate import surrogate as by_name
 
 State = tuple[Tensor, ...]
+LOWEST_THRESHOLD = 1e-6  # where a learned threshold is stopped: at 0 a neuron at rest would fire
 
 
 class Neuron(nn.Module, ABC):

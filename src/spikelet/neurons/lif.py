@@ -12,9 +12,7 @@ from torch import Tensor, nn
 from spikelet import kernels
 from spikelet.errors import SpikeletError
 from spikelet.kernels.reference import Number, Reset, Spike, lif_rest, lif_step
-from spikelet.neurons.base import Neuron, State, beta_from_tau, check_currents, check_held, chosen
-
-LOWEST_THRESHOLD = 1e-6  # where a learned threshold is stopped: at 0 a neuron at rest would fire
+from spikelet.neurons.base import LOWEST_THRESHOLD, Neuron, State, beta_from_tau, check_currents, check_held, chosen
 
 
 class _Integrator(Neuron, ABC):

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from spikelet import datasets, networks
+from spikelet import datasets, encoders, networks
 from spikelet.datasets import BinnedSet, EventSet, FrameSet, transforms
 from spikelet.datasets.base import BatchSet
 from spikelet.datasets.frame_set import RecordingSet
@@ -49,6 +49,12 @@ def check(config: Config) -> None:
     elif data.downsample != 1:
         raise SpikeletError(
             f"data.downsample: without time surfaces (model.notation=TS...) expected 1, got {data.downsample}"
+        )
+    codes = encoders.FRAME_CODES if events else encoders.IMAGE_CODES
+    if not set(config.model.coding) <= set(codes):
+        what = "recordings" if events else "images"
+        raise SpikeletError(
+            f"model.coding: {data.name} holds {what}; expected some of {', '.join(codes)}, got {[*config.model.coding]}"
         )
     if data.rotate and datasets.DATASETS[data.name].sensor_size[1] == 1:
         raise SpikeletError(f"data.rotate: {data.name} has a sensor of one row, which cannot turn; expected 0")
