@@ -10,6 +10,7 @@ import argparse
 import re
 from typing import Any
 
+from results_calibration import CALIBRATED, calibrations
 from results_low_bits import LOW_BITS, low_bits
 from results_surfaces import NAME, surfaces
 from results_tables import DOCS, Report, keep, measured, read_all, table_head, without_seed
@@ -98,7 +99,7 @@ def page(everything: dict[str, Report]) -> str:
             text += row(f"LeNet-D, k = {k}, float weights (`{name}`)", reports[name]) + published_row(k)
     text += HOW_CHOSEN + agreements(reports) + costs(reports) + engine()
     text += low_bits(everything) + trained_directly(everything) + training_speed() + loading_speed() + neuron_speed()
-    text += surfaces(everything)
+    text += surfaces(everything) + calibrations(everything)
     digits = {n: r for n, r in reports.items() if r["recipe"] == "digits-demo"}
     if digits:
         text += "\n## Digits, 360 test images\n\n" + HEADER + "".join(row(f"`{n}`", r) for n, r in digits.items())
@@ -150,7 +151,8 @@ def trained_directly(reports: dict[str, Report]) -> str:
     """The spiking networks that were trained through time; the seeds of one experiment share a row."""
     groups: dict[str, list[Report]] = {}
     for name, report in reports.items():
-        if not (was_converted(report) or name.startswith(LOW_BITS) or NAME.fullmatch(name)):
+        told_elsewhere = name.startswith(LOW_BITS) or NAME.fullmatch(name) or CALIBRATED.fullmatch(name)
+        if not (was_converted(report) or told_elsewhere):
             groups.setdefault(without_seed(name), []).append(report)
     if not groups:
         return ""

@@ -24,7 +24,7 @@ def read_all() -> dict[str, Report]:
 def keep(runs: list[str]) -> None:
     for run in runs:
         report, folder = read_report(run), Path(run).resolve()
-        whose = f"{folder.parents[1].name}," if folder.parent.name == "evaluate" else ""
+        whose = f"{folder.parents[1].name}," if folder.parent.name in ("evaluate", "calibrate") else ""
         report |= history(folder)
         (DOCS / "reports" / f"{whose}{folder.name}.json").write_text(json.dumps(report, indent=1) + "\n")
 

@@ -34,7 +34,7 @@ TINY = (
     "num_threads=1",
 )
 HEAVY = {"lightning", "hydra", "matplotlib", "sklearn"}
-COMMANDS = ("demo", "recipes", "train", "evaluate", "convert", "report", "datasets", "doctor")
+COMMANDS = ("demo", "recipes", "train", "evaluate", "convert", "calibrate", "report", "datasets", "doctor")
 
 
 @pytest.fixture(scope="module")
@@ -191,6 +191,56 @@ def test_convert_again(at_work: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert numbers(file) == before and "every neuron and every answer" in capsys.readouterr().out
     assert not (file.parent / "report.json").exists(), "it told of the network before"
     assert cli.main(["evaluate", "small"]) == 0
+
+
+def test_calibrate_leaves_networks_reports_and_a_figure(at_work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["calibrate", "float", "num_steps=6", "samples=200", "num_threads=1"]
+    assert cli.main([*words, "level=light"]) == 0
+    assert cli.main([*words, "level=advanced"]) == 0
+    said = capsys.readouterr().out
+    assert "runs/float/calibrate/none,6 has the report of this network" in said and "ANN" in said
+    folder = at_work / "runs" / "float" / "calibrate"
+    levels = [f"{level},6" for level in ("advanced", "light", "none")]
+    assert {path.name for path in folder.iterdir()} == {"accuracy,6.png", *levels}
+    for level in levels:
+        report = json.loads((folder / level / "report.json").read_text())
+        assert report["calibration"]["level"] == level.partition(",")[0] and report["num_steps"] == 6
+        assert len(report["accuracy_per_step"]) == 6 and report["ann_accuracy"] > report["accuracy"] - 0.1
+    alone = ["evaluate", str(folder / "light,6" / "network.safetensors"), f"output={at_work / 'alone'}"]
+    assert cli.main(alone) == 0
+    again, light = (
+        json.loads((place / "report.json").read_text()) for place in (at_work / "alone", folder / "light,6")
+    )
+    assert again["accuracy_per_step"] == light["accuracy_per_step"]
+    assert type(spikelet_load(folder / "light,6" / "network.safetensors")).__name__ == "SNN"
+
+
+def test_calibrate_a_network_trained_through_time(at_work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", *TINY, "exp_id=lif", "model.neuron=lif", "model.num_steps=6", "evaluate.samples=0"]) == 0
+    assert cli.main(["calibrate", "lif", "level=advanced", "samples=100", "num_threads=1"]) == 0
+    assert "all steps" in capsys.readouterr().out
+    report = json.loads((at_work / "runs" / "lif" / "calibrate" / "advanced,3" / "report.json").read_text())
+    assert 0 < report["accuracy"] <= 1 and 0 < report["teacher_accuracy"] <= 1
+    assert "its own teacher" in refused(["calibrate", "lif", "level=light", "num_steps=6"], capsys)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["float"], "level: expected light or advanced"),
+        (["float", "level=best"], "calibrate.level: expected one of none, light, advanced, got 'best'"),
+        (["float", "level=light", "num_steps=0"], "calibrate.num_steps: expected at least 1, got 0"),
+        (["float", "level=light", "samples=0"], "calibrate.samples: expected at least 1, got 0"),
+        (["float", "level=light", "samples=5000"], "calibrate.samples: expected 1 to "),
+        (["float", "level=light", "steps=4"], "steps: spikelet calibrate takes no such key"),
+        (["small", "level=light"], "RUN: small was trained with counts of spikes (model.k=0), so its conversion loses"),
+        (["mnist-lenet", "level=light"], "RUN: mnist-lenet is a converted network"),
+        (["nothing", "level=light"], "RUN: nothing is no run folder"),
+        ([], "RUN: spikelet calibrate takes exactly one, got 0"),
+    ],
+)
+def test_what_cannot_be_calibrated(words: list[str], said: str, at_work: Path, capsys) -> None:
+    assert said in refused(["calibrate", *words], capsys)
 
 
 def test_report_of_one_and_of_several(at_work: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,11 +24,13 @@ FLOORS: dict[str, float] = {
     "spiking": 2,
     "training": 3,
     "convert": 3,
+    "calibrate": 3,
     "evaluate": 3.5,  # evaluate <- convert: the closed form
     "recipes": 4,
     "report": 4,
     "runs": 4.2,
-    "ablate": 4.4,
+    "ablate": 4.3,  # ablate, calibration <- runs
+    "calibration": 4.3,
     "doctor": 4,
     "cli": 5,
     "__init__": 6,

@@ -17,6 +17,7 @@ from spikelet.neurons import (
     Adaptation,
     AdaptiveLIF,
     Neuron,
+    Primed,
     ThresholdWalk,
     TraceLIF,
     beta_from_tau,
@@ -28,6 +29,7 @@ MEMBERS = {
     "if": lambda: IF(),
     "lif": lambda: LIF(beta=0.5, surrogate="fast_sigmoid", detach_reset=False),
     "plif": lambda: PLIF(tau=2.0, v_reset=0.0, delay_reset=True),
+    "primed": lambda: Primed(LIF(beta=0.5), torch.tensor([[0.5], [0.0], [-1.0]])),
     "srm": lambda: SRM(v_threshold=0.5),
     "threshold_walk": lambda: ThresholdWalk(torch.tensor([0.5, 0.7, 0.2]), torch.tensor([1.0, 0.5, 0.3]), 5),
     "trace": lambda: TraceLIF(tau_m=5.0, tau_s=3.0),
@@ -125,7 +127,9 @@ def test_checkpoint_and_autocast(name: str) -> None:
     assert network[0].weight.grad is not None and network[0].weight.grad.any()
 
 
-@pytest.mark.parametrize("name", sorted(NEURONS.keys() - {"threshold_walk", "trace"}))  # they take no surrogate
+@pytest.mark.parametrize(
+    "name", sorted(NEURONS.keys() - {"primed", "threshold_walk", "trace"})
+)  # no surrogate of theirs
 @pytest.mark.parametrize("surrogate", sorted(SURROGATES))
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_gradients_are_finite_and_not_zero_at_threshold(name: str, surrogate: str, dtype: torch.dtype) -> None:

@@ -28,6 +28,7 @@ spikelet: pixels in, class out, not one float.
   spikelet ablate recipe=NAME [key=value ...] the same with parts left out, several seeds, one table
   spikelet evaluate RUN [key=value ...]      accuracy, spikes, operations, energy, memory of a run or packaged network
   spikelet convert RUN [fraction_bits=N]     convert a run's network again, and check it
+  spikelet calibrate RUN level=light         correct a trained network for fewer steps, from unlabelled training images
   spikelet report RUN [RUN ...]              table and figures of one run, or of several together
   spikelet datasets [NAME] [download=true]   which data are there, and how to get the others
   spikelet datasets check NAME               read every file of a data set, count, and draw a few samples
@@ -83,6 +84,15 @@ Converts the trained network of a run again, checks every neuron on the test set
 
   spikelet convert mnist-lenet-k0-s1
   spikelet convert mnist-lenet-k0-s1 fraction_bits=8""",
+    "calibrate": """\
+spikelet calibrate RUN level=light|advanced [num_steps=T] [samples=1024] [seed=N] [key=value ...]
+Corrects a network after training, from training images without labels, and shows what that gained at each T: an ANN
+with plain ReLUs (model.k=null) becomes IF neurons, a spiking network learns to do with fewer steps. Keys besides:
+thresholds=layer|channel shift=start|spread split batch_size num_threads data.root data.verify data.download.
+Writes RUN/calibrate/LEVEL,T/, and RUN/calibrate/accuracy,T.png with all levels that are there.
+
+  spikelet calibrate cifar10-vgg-s1 level=light num_steps=16
+  spikelet calibrate cifar10-vgg-s1 level=advanced num_steps=16 samples=512""",
     "report": """\
 spikelet report RUN [RUN ...] [output=FOLDER]
 One run: its table, and figures/ in its folder. Several: a table that has runs which differ only in their seed as one,
@@ -107,7 +117,7 @@ What this machine offers and what spikelet found on it.
   spikelet doctor""",
 }
 
-# Short words of evaluate and convert, and the keys they stand for.
+# Short words of evaluate, convert and calibrate, and the keys they stand for.
 EVALUATE_KEYS = {
     "num_steps": "evaluate.num_steps",
     "input_noise": "evaluate.input_noise",
@@ -122,6 +132,10 @@ EVALUATE_KEYS = {
 CONVERT_KEYS = {key: EVALUATE_KEYS[key] for key in ("num_threads", "data.root", "data.verify", "data.download")} | {
     "fraction_bits": "convert.fraction_bits",
     "settle_steps": "evaluate.settle_steps",
+}
+CALIBRATE_KEYS = {key: f"calibrate.{key}" for key in ("level", "num_steps", "samples", "thresholds", "shift")} | {
+    key: EVALUATE_KEYS[key]
+    for key in ("split", "batch_size", "num_threads", "seed", "data.root", "data.verify", "data.download")
 }
 RESULT_KEYS = ("num_steps", "input_noise", "split", "seed")
 
@@ -373,6 +387,27 @@ def _convert(words: list[str]) -> None:
         console.print("this network has float weights or ends: it spikes in floating point and has no integer file")
 
 
+def _calibrate(words: list[str]) -> None:
+    from rich.progress import track
+
+    from spikelet import calibration, report, runs
+
+    plain, pairs, _, _ = _split(words)
+    name = _one(plain, "calibrate")
+    given = _keys(pairs, [*CALIBRATE_KEYS], "calibrate")
+    if "level" not in given:
+        raise SpikeletError("level: expected light or advanced, got none")
+    target = runs.find(name, [f"{CALIBRATE_KEYS[k]}={v}" for k, v in given.items()])
+    console = _console()
+    folder = calibration.run(
+        target, console.print, lambda layers: track(layers, "correcting layers", console=console, transient=True)
+    )
+    steps = calibration.num_steps(target.config)
+    console.print(report.calibration_table(folder, steps))
+    console.print(f"networks and reports: {runs.shown(folder)}")
+    console.print(f"figure: {runs.shown(report.write_calibration(folder, steps))}")
+
+
 def _report(words: list[str]) -> None:
     from spikelet import report, runs
 
@@ -561,6 +596,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "ablate": _ablate,
     "evaluate": _evaluate,
     "convert": _convert,
+    "calibrate": _calibrate,
     "report": _report,
     "datasets": _datasets,
     "doctor": _doctor,

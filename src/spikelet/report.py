@@ -120,6 +120,36 @@ def _row(runs: list[dict[str, Any]]) -> dict[str, str]:
     }
 
 
+def calibrations(folder: Path, num_steps: int) -> dict[str, dict[str, Any]]:
+    """The reports of a run's ``calibrate`` folder for ``num_steps`` steps, by level, the least first."""
+    levels = ("none", "light", "advanced")
+    return {
+        level: read_report(folder / f"{level},{num_steps}")
+        for level in levels
+        if (folder / f"{level},{num_steps}" / "report.json").is_file()
+    }
+
+
+def calibration_table(folder: Path, num_steps: int) -> Table:
+    """Accuracy of each level after 1, 2, 4 ... and ``num_steps`` steps, and that of the teacher."""
+    reports = calibrations(folder, num_steps)
+    table = Table(title=f"accuracy, calibrated for T = {num_steps}", title_justify="left", box=None, pad_edge=False)
+    for title in ("T", *reports):
+        table.add_column(title, justify="right", no_wrap=True)
+    for t in sorted({2**i for i in range(num_steps.bit_length())} | {num_steps}):
+        table.add_row(str(t), *(_percent(report["accuracy_per_step"][t - 1]) for report in reports.values()))
+    name, teacher = plots.teacher_of([*reports.values()][-1])
+    table.add_row(name, _percent(teacher), *[""] * (len(reports) - 1))
+    return table
+
+
+def write_calibration(folder: Path, num_steps: int) -> Path:
+    """Draw accuracy against T, all levels in one figure; returns its path."""
+    path = folder / f"accuracy,{num_steps}.png"
+    plots.plot_calibration(calibrations(folder, num_steps), path)
+    return path
+
+
 def summary_table(report: dict[str, Any], spiking: str = "integer SNN", ann: str = "quantized ANN") -> Table:
     """The spiking network, beside the quantized ANN that it was made from or a dense one of its layers."""
     table = Table(

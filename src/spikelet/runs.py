@@ -12,14 +12,25 @@ from typing import Any
 from spikelet import doctor
 from spikelet.errors import FormatError, SpikeletError
 from spikelet.integer import IntegerNetwork
-from spikelet.networks import NetworkSettings, SurfaceNetwork
+from spikelet.networks import SNN, NetworkSettings, SurfaceNetwork
 from spikelet.networks import load as read_network
 from spikelet.recipes import build, schema
 from spikelet.recipes.schema import Config, DataSettings
 
 RUNS = Path("runs")
 CONFIG, CHECKPOINT, NETWORK, REPORT = "config.yaml", "checkpoints/last.ckpt", "network.safetensors", "report.json"
-OUTPUTS = (CONFIG, "metrics.csv", "progress.txt", NETWORK, REPORT, "checkpoints", "figures", "logs", "evaluate")
+OUTPUTS = (
+    CONFIG,
+    "metrics.csv",
+    "progress.txt",
+    NETWORK,
+    REPORT,
+    "checkpoints",
+    "figures",
+    "logs",
+    "evaluate",
+    "calibrate",
+)
 RANKS = ("RANK", "SLURM_PROCID", "NODE_RANK", "GROUP_RANK", "LOCAL_RANK")  # torchrun's, Slurm's, Lightning's
 Say = Callable[[str], None]
 
@@ -145,7 +156,7 @@ def publish(config: Config, network: Any, run_dir: Path, test_loader: Any, say: 
         say(f"evaluating {how['num_steps']} steps")
         report = evaluate(converted, test_loader, network=network, logs_dir=run_dir / "logs", **how)
         report["agreement"] = agreement
-    report = _signed(report, config)
+    report = signed(report, config)
     save_report(report, run_dir / REPORT)
     if config.model.neuron is not None and config.evaluate.samples:
         draw_samples(network, test_loader, config.evaluate.samples, run_dir / "figures")
@@ -313,10 +324,10 @@ def find(name: str, overrides: list[str] | None = None, argument: str = "RUN") -
     )
 
 
-def load(name: str | Path) -> IntegerNetwork | SurfaceNetwork:
+def load(name: str | Path) -> IntegerNetwork | SurfaceNetwork | SNN:
     """The integer network that ``name`` means: a packaged one, a run folder or exp_id under runs/, or a file.
 
-    One that begins with time surfaces has these in floating point.
+    One that begins with time surfaces has these in floating point; the file of a calibrated network is an ``SNN``.
 
     Raises SpikeletError where there is none, FormatError where the file is damaged or foreign.
     """
@@ -346,15 +357,17 @@ def packaged_networks() -> dict[str, Path]:
 
 
 def _file_config(file: Path, overrides: list[str] | None) -> Config:
-    metadata = IntegerNetwork.load(file).metadata
+    network = read_network(file)
+    metadata = network.metadata
     try:
         data, steps = DataSettings(**metadata["data"]), int(metadata["num_steps"])
         model = NetworkSettings(**metadata["model"])
-        model.arithmetic = "float" if model.neuron is None else "integer"  # whatever it was trained in
+        if not isinstance(network, SNN):
+            model.arithmetic = "float" if model.neuron is None else "integer"  # whatever it was trained in
         config = Config(recipe=metadata["recipe"], seed=metadata["seed"], data=data, model=model)
         config.evaluate.num_steps = steps
     except (KeyError, TypeError, ValueError) as error:
-        raise FormatError(f"{file}: this integer network does not say its data set and num_steps ({error})") from error
+        raise FormatError(f"{file}: this network does not say its data set and num_steps ({error})") from error
     return schema.override(config, overrides or [])
 
 
@@ -425,7 +438,7 @@ def evaluate(
         if network is not None:
             say("checking every neuron")
             report["agreement"] = check(config, network, converted, loader)
-    report = _signed(report, config)
+    report = signed(report, config)
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
         save_report(report, output / REPORT)
@@ -449,7 +462,7 @@ def _steps(config: Config, network: Any) -> int:
     return network.num_steps if trained else config.evaluate.num_steps
 
 
-def _signed(report: dict[str, Any], config: Config) -> dict[str, Any]:
+def signed(report: dict[str, Any], config: Config) -> dict[str, Any]:
     """The report with what is needed to repeat it."""
     from spikelet.evaluate import provenance
 

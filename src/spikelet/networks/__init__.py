@@ -9,7 +9,8 @@ from spikelet.networks.operations import OperationMeter, firing_rate, measure_op
 from spikelet.networks.published import PUBLISHED, Published
 from spikelet.networks.settings import NetworkSettings
 from spikelet.networks.snn import SNN
-from spikelet.networks.surface_network import SurfaceNetwork, load
+from spikelet.networks.stored import load, save
+from spikelet.networks.surface_network import SurfaceNetwork
 
 __all__ = [
     "PUBLISHED",
@@ -32,4 +33,5 @@ __all__ = [
     "load",
     "measure_operations",
     "record_spikes",
+    "save",
 ]

@@ -1,5 +1,7 @@
 """A spiking network that is trained through time."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -21,7 +23,8 @@ class SNN(nn.Module):
     x is a batch of images [N, C, H, W], pixels 0..255, shown for ``num_steps`` steps, or of frames of events
     [T, N, C, H, W], counts; of a network that begins with time surfaces, ``events.Binned``. The answer at a step is the
     argmax of the logits' sum so far. ``run`` has the signature of
-    ``IntegerNetwork.run`` and fills the same ``Record``.
+    ``IntegerNetwork.run`` and fills the same ``Record``. ``metadata`` is anything that JSON can hold; ``networks.save``
+    writes it into the file.
     """
 
     def __init__(self, layers: nn.Sequential, settings: NetworkSettings, input_shape: Shape) -> None:
@@ -30,6 +33,7 @@ class SNN(nn.Module):
         self.coding = (
             DynamicCode(settings.coding, settings.num_steps, settings.coding_gain) if settings.coding else None
         )
+        self.metadata: dict[str, Any] = {}
         if len(settings.pixel_offset) not in (0, 1, input_shape[0]):
             expected = f"none, one or {input_shape[0]}, one per channel"
             raise SpikeletError(f"model.pixel_offset: expected {expected}, got {len(settings.pixel_offset)}")
@@ -52,12 +56,15 @@ class SNN(nn.Module):
             frames = self.coding(frames.to(next(self.parameters()).dtype))
         return self.layers[0](self.neuron().signal(frames))
 
-    def _shown(self, images: Tensor, num_steps: int) -> Tensor:
-        """What the first layer makes of images, whose pixels it sees as (pixel - offset) / scale."""
+    def pixels(self, images: Tensor) -> Tensor:
+        """Images [N, C, H, W] as the first layer sees them: (pixel - offset) / scale."""
         pixels = images.to(next(self.parameters()).dtype)
         if self.settings.pixel_offset:
             pixels = pixels - pixels.new_tensor(self.settings.pixel_offset).reshape(-1, 1, 1)
-        pixels = pixels / self.settings.pixel_scale
+        return pixels / self.settings.pixel_scale
+
+    def _shown(self, images: Tensor, num_steps: int) -> Tensor:
+        pixels = self.pixels(images)
         if self.coding is not None:
             return self.layers[0](self.coding(pixels, num_steps))
         if self.settings.neuron != "trace":

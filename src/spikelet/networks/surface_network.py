@@ -61,11 +61,11 @@ class SurfaceNetwork:
         return [self.front.describe() | {"name": self.name}, *self.body.describe()]
 
     def save(self, path: str | Path) -> Path:
-        """Write one ``.safetensors`` file, which ``load`` reads; ``IntegerNetwork.load`` reads the body."""
+        """Write one ``.safetensors`` file, which ``networks.load`` reads; ``IntegerNetwork.load`` reads the body."""
         return replace(self.body, metadata=self.metadata | {FRONT: _told(self.front, self.name)}).save(path)
 
 
-def load(path: str | Path) -> IntegerNetwork | SurfaceNetwork:
+def load_surfaces(path: str | Path) -> IntegerNetwork | SurfaceNetwork:
     """The network of a file: an integer network, behind time surfaces where the file has them.
 
     Raises FormatError, naming the file, for anything else.

@@ -5,6 +5,7 @@ suffix says). Nothing touches pyplot, so no display is needed and nothing is lef
 """
 
 from spikelet.plots.animation import spike_bar_animation
+from spikelet.plots.calibration import plot_calibration, teacher_of
 from spikelet.plots.frames import plot_frames
 from spikelet.plots.rasters import raster
 from spikelet.plots.recordings import event_rates, recording_animation
@@ -35,6 +36,7 @@ __all__ = [
     "event_rates",
     "firing_rates",
     "plot_accuracy",
+    "plot_calibration",
     "plot_constraints",
     "plot_cost",
     "plot_frames",
@@ -49,4 +51,5 @@ __all__ = [
     "recording_animation",
     "short_number",
     "spike_bar_animation",
+    "teacher_of",
 ]

@@ -10,6 +10,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from spikelet.calibrate import LEVELS, SHIFTS
 from spikelet.errors import SpikeletError
 from spikelet.networks import NetworkSettings
 from spikelet.training import TrainSettings
@@ -83,6 +84,37 @@ class EvaluateSettings:
 
 
 @dataclass
+class CalibrateSettings:
+    """How a trained network is corrected on training images, for fewer steps.
+
+    level       none, light (biases) or advanced (weights, biases, initial potentials)
+    num_steps   time steps T; None: ``evaluate.num_steps``, or half of those that a network was trained with
+    samples     training images
+    thresholds  of IF neurons: one for each layer, or one for each channel
+    shift       of IF neurons, half a threshold: at the start, or spread over the steps, as published
+    """
+
+    level: str = "advanced"
+    num_steps: int | None = None
+    samples: int = 1024
+    thresholds: str = "layer"
+    shift: str = "start"
+
+    def check(self) -> None:
+        """Raise SpikeletError on the first value that makes no sense."""
+        for name, value, allowed in (
+            ("level", self.level, LEVELS),
+            ("thresholds", self.thresholds, ("layer", "channel")),
+            ("shift", self.shift, SHIFTS),
+        ):
+            if value not in allowed:
+                raise SpikeletError(f"calibrate.{name}: expected one of {', '.join(allowed)}, got {value!r}")
+        for name, number in (("num_steps", self.num_steps), ("samples", self.samples)):
+            if number is not None and number < 1:
+                raise SpikeletError(f"calibrate.{name}: expected at least 1, got {number}")
+
+
+@dataclass
 class Config:
     """Everything a run is told; ``recipes/config.yaml`` and the recipe's own file fill it in.
 
@@ -111,12 +143,14 @@ class Config:
     trainer: dict[str, Any] = field(default_factory=dict)
     convert: ConvertSettings = field(default_factory=ConvertSettings)
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
+    calibrate: CalibrateSettings = field(default_factory=CalibrateSettings)
 
     def check(self) -> None:
         """Raise SpikeletError on the first value that makes no sense."""
         self.model.check()
         self.train.check()
         self.train.check_spiking(self.model.neuron is not None)
+        self.calibrate.check()
         self._check_trace()
         if not re.fullmatch(r"[\w.,=+-]*\w[\w.,=+-]*", self.exp_id):
             raise SpikeletError(f"exp_id: expected letters, digits and ._,=+- (a folder's name), got {self.exp_id!r}")

@@ -1,0 +1,80 @@
+"""A spiking network in floating point as one file: ``.safetensors``, what it is made of as JSON in its head."""
+
+import json
+import secrets
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+from spikelet.errors import FormatError, SpikeletError
+from spikelet.integer import IntegerNetwork
+from spikelet.networks.notation import build
+from spikelet.networks.settings import NetworkSettings
+from spikelet.networks.snn import SNN
+from spikelet.networks.surface_network import SurfaceNetwork, load_surfaces
+from spikelet.neurons import Primed
+
+FORMAT, VERSION = "spikelet-snn", "1"
+START = ".neuron.start"  # how the initial potential of a layer's neurons is called
+
+
+def save(network: SNN, path: str | Path) -> Path:
+    """Write ``network`` with its ``metadata`` to one file, which ``load`` reads; under a temporary name first.
+
+    Raises SpikeletError where JSON cannot hold the metadata.
+    """
+    path = Path(path)
+    told = {"settings": asdict(network.settings), "input_shape": network.input_shape, "metadata": network.metadata}
+    try:
+        header = {"format": FORMAT, "version": VERSION, "network": json.dumps(told)}
+    except TypeError as error:
+        raise SpikeletError(f"metadata: expected what JSON can hold, got {network.metadata!r} ({error})") from None
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.write_bytes(to_bytes(tensors, header))
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def load(path: str | Path) -> IntegerNetwork | SurfaceNetwork | SNN:
+    """The network of a file: an integer network, behind time surfaces where the file has them, or one of ``save``.
+
+    Raises FormatError, naming the file, for anything else.
+    """
+    path = Path(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            ours = header.get("format") == FORMAT
+            tensors = {name: file.get_tensor(name) for name in file.keys()} if ours else {}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, TypeError):
+        ours = False
+    if not ours:
+        return load_surfaces(path)  # which says what is wrong with a file that is none
+    if header.get("version") != VERSION:
+        raise FormatError(f"{path}: version {header.get('version')} of the format, this spikelet reads {VERSION}")
+    try:
+        return _made(json.loads(header["network"]), tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else ""
+        raise FormatError(f"{path}: not a valid spiking network ({type(error).__name__}: {reason})") from error
+
+
+def _made(told: dict[str, Any], tensors: dict[str, Tensor]) -> SNN:
+    network = build(NetworkSettings(**told["settings"]), tuple(told["input_shape"]))
+    if not isinstance(network, SNN):
+        raise ValueError("its settings are those of an ANN")
+    for name in [name for name in tensors if name.endswith(START)]:
+        block = network.get_submodule(name.removesuffix(START))
+        block.neuron = Primed(block.neuron, torch.zeros_like(tensors[name]))  # type: ignore[arg-type]
+    network.load_state_dict(tensors)
+    network.metadata = told["metadata"]
+    return network.eval()
