@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -99,10 +100,20 @@ def contenders(network: IntegerNetwork, steps: int, threads: int) -> tuple[dict[
     return runs, missing
 
 
-def race(runs: dict[str, Run], images: np.ndarray, batch: int, rounds: int, seconds: float) -> dict[str, list[float]]:
-    """Images per second of each contender in each round; batch after batch of different images."""
+def race(
+    runs: dict[str, Run],
+    images: np.ndarray,
+    batch: int,
+    rounds: int,
+    seconds: float,
+    integers: Sequence[str] = (ENGINE,),
+) -> dict[str, list[float]]:
+    """Images per second of each contender in each round; batch after batch of different images.
+
+    ``integers`` are the contenders that take uint8 pixels; the others take float ones, 0 to 1.
+    """
     batches = [images[i : i + batch] for i in range(0, min(len(images), 50 * batch) - batch + 1, batch)]
-    ready = {name: batches if name == ENGINE else [(b / 255).astype(np.float32) for b in batches] for name in runs}
+    ready = {name: batches if name in integers else [(b / 255).astype(np.float32) for b in batches] for name in runs}
     for name, run in runs.items():
         for given in ready[name][:3]:
             run(given)

@@ -163,6 +163,25 @@ def test_evaluate_with_other_settings_leaves_the_report_alone(at_work: Path) -> 
     assert (run / "report.json").read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("run", "key", "rule"),
+    [
+        ("small", "exit.confidence=0.9", "confidence"),
+        ("small", "exit.loss=5", "margin"),
+        ("small", "exit.margin=20", "margin"),
+    ],
+)
+def test_evaluate_with_an_early_exit(run: str, key: str, rule: str, at_work: Path, capsys) -> None:
+    before = (at_work / "runs" / run / "report.json").read_bytes()
+    assert cli.main(["evaluate", run, key, "num_threads=1"]) == 0
+    said, folder = capsys.readouterr().out, at_work / "runs" / run / "evaluate" / key
+    told = json.loads((folder / "report.json").read_text())
+    assert told["exit"]["rule"] == rule and sum(told["exit"]["histogram"]) == told["num_samples"]
+    assert ("validation samples" in said) == ("margin" not in key) and f"exit: {rule}" in said
+    assert (folder / "figures" / "exit.png").is_file()
+    assert (at_work / "runs" / run / "report.json").read_bytes() == before
+
+
 def test_evaluate_takes_a_network_file_alone(at_work: Path, tmp_path: Path) -> None:
     shutil.copy(at_work / "runs" / "small" / "network.safetensors", tmp_path / "alone.safetensors")
     out = tmp_path / "out"
@@ -535,6 +554,15 @@ def test_data_that_are_not_the_official_ones(elsewhere: Path, capsys: pytest.Cap
         (["evaluate", "small", "num_steps=two"], ("evaluate.num_steps", "two")),
         (["evaluate", "small", "num_steps=0"], ("evaluate.num_steps: expected at least 1, got 0",)),
         (["evaluate", "small", "fast"], ("RUN", "exactly one")),
+        (["evaluate", "small", "exit.confidence=0"], ("exit.confidence: expected above 0, at most 1, got 0",)),
+        (["evaluate", "small", "exit.entropy=1.1"], ("exit.entropy: expected above 0, at most 1, got 1.1",)),
+        (["evaluate", "small", "exit.margin=0"], ("exit.margin: expected a whole number of at least 1, got 0",)),
+        (["evaluate", "small", "exit.margin=1.5"], ("exit.margin", "1.5", "Integer")),
+        (["evaluate", "small", "exit.loss=-1"], ("exit.loss: expected percentage points, 0 to 100, got -1",)),
+        (["evaluate", "small", "exit.temperature=0"], ("exit.temperature: expected above 0 and finite, got 0",)),
+        (["evaluate", "small", "exit.margin=3", "exit.loss=1"], ("exit: expected one of", "got margin, loss")),
+        (["evaluate", "small", "exit.margins=3"], ("exit.margins", "did you mean exit.margin?")),
+        (["evaluate", "float", "exit.confidence=0.9"], ("exit: a network that stays an ANN", "no steps")),
         (["evaluate", "smal"], ("smal", "did you mean small?")),
         (["convert", "small", "fraction_bits=40"], ("fraction_bits", "40")),
         (["convert", "small", "train.lr=1"], ("train.lr", "takes no such key")),

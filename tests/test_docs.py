@@ -17,6 +17,7 @@ from test_readme import PAGES, ROOT, SHORT, blocks, commands, run_block, run_lin
 
 from spikelet import cli
 from spikelet.datasets import DATASETS
+from spikelet.exits import RULES
 from spikelet.metrics import PUBLISHED_LOGS, EnergyTable
 from spikelet.networks import PUBLISHED
 from spikelet.recipes import compose, schema
@@ -134,6 +135,18 @@ def test_every_key_of_the_report_has_its_row(k: str, starred: bool, folder: Path
     report = json.loads((folder / "runs" / f"k-{k}" / "report.json").read_text())
     cells = [key for key, _, _ in rows(CONVENTIONS, "The report")[1:]]
     assert flat(report) == {name for cell in cells for name in names(cell) if "*" in cell or not starred}
+
+
+def test_every_key_of_an_early_exit_has_its_row(folder: Path, monkeypatch) -> None:
+    monkeypatch.chdir(folder)
+    words = ("recipe=digits-demo", "exp_id=exit", "exit.loss=1", "model.notation=4C3-FC10")
+    assert cli.main(["train", *words, *SHORT]) == 0
+    found = json.loads((folder / "runs" / "exit" / "report.json").read_text())["exit"]
+    table = rows(CONVENTIONS, "Early exit")
+    start = next(i for i, row in enumerate(table) if row[0].startswith("key of"))
+    assert set(found) == {name for key, _, _ in table[start + 1 :] for name in names(key)}
+    assert set(found["curve"]) == set(names(table[-1][2]))
+    assert {row[0].strip("`") for row in table[1:start]} == set(RULES)
 
 
 def test_logs_and_constants_are_all_there() -> None:

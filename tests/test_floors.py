@@ -13,6 +13,7 @@ FLOORS: dict[str, float] = {
     "surrogate": 0,
     "kernels": 0.5,  # kernels <- surrogate is the one arrow on floor 0
     "events": 0,
+    "exits": 0,
     "metrics": 0,
     "plots": 0,
     "encoders": 1,

@@ -28,6 +28,14 @@ ROWS = [
 ]
 
 
+def make_exit(accuracy, operations):
+    steps = np.arange(1, len(accuracy) + 1)
+    curve = {"threshold": [*map(float, steps)], "accuracy": list(accuracy), "mean_steps": [*map(float, steps)]}
+    curve["synaptic_operations_per_sample"] = [float(operations * t / len(steps)) for t in steps]
+    point = {name: values[-1] for name, values in curve.items() if name != "threshold"}
+    return {"rule": "margin", "threshold": 9, "energy_per_sample_joule": 1e-7, "curve": curve, **point}
+
+
 def make_report(accuracy=(0.85, 0.988, 0.9929, 0.9929), positive=7610.0, negative=751.0, operations=1.511e6, **more):
     share = {"positive": positive / 5, "negative": negative / 5}
     return {
@@ -51,6 +59,7 @@ def make_report(accuracy=(0.85, 0.988, 0.9929, 0.9929), positive=7610.0, negativ
         "weight_bytes": 132_000,
         "weight_bytes_float32": 2_000_000,
         "agreement": {"snn_vs_integer_ann": 1.0},
+        "exit": make_exit(accuracy, operations),
         **more,
     }
 
@@ -64,6 +73,7 @@ OF_REPORTS = [
     plots.plot_layers,
     plots.plot_trade_off,
     plots.plot_cost,
+    plots.plot_exit,
 ]
 
 
@@ -390,7 +400,7 @@ def make_run(folder: Path, content: dict, rows: list | None = None) -> Path:
 
 def test_run_folder_to_figures(tmp_path):
     paths = report.write_figures(make_run(tmp_path / "run", ONE, ROWS))
-    assert {p.stem for p in paths} == {"accuracy", "spikes", "operations", "layers", "cost", "training"}
+    assert {p.stem for p in paths} == {"accuracy", "spikes", "operations", "layers", "exit", "cost", "training"}
     assert all(is_png(p) and p.parent == tmp_path / "run" / "figures" for p in paths)
 
 
@@ -410,7 +420,7 @@ def test_runs_of_a_sweep_in_one_figure(tmp_path):
         for weight, content in zip((0, 0.1, 0.5), SEVERAL, strict=True)
     ]
     paths = report.compare(runs, tmp_path / "together")
-    assert {p.stem for p in paths} == {"accuracy", "spikes", "operations", "layers", "cost", "trade_off"}
+    assert {p.stem for p in paths} == {"accuracy", "spikes", "operations", "layers", "exit", "cost", "trade_off"}
     assert all(map(is_png, paths))
     with pytest.raises(SpikeletError, match="at least two"):
         report.compare(runs[:1], tmp_path / "alone")

@@ -42,7 +42,7 @@ def run(target: Target, say: Say = print, track: Track = iter) -> Path:
         made = calibrate(
             network, images, level, steps, per_channel=per_channel, shift=shift, seed=config.seed, track=track
         )
-        made.metadata = describe(config) | {"model": asdict(made.settings), "calibration": _told(config, level)}
+        made.metadata = describe(config, steps) | {"model": asdict(made.settings), "calibration": _told(config, level)}
         if _is_known(place, made, config):
             say(f"{shown(place)} has the report of this network")
             continue

@@ -75,9 +75,13 @@ interrupted one was. hydra/launcher=joblib trains several at once, where hydra-j
 spikelet evaluate RUN [key=value ...]
 Keys: num_steps input_noise split batch_size num_threads seed data.root data.verify data.download output.
 A run's own settings renew its report.json; others go to RUN/evaluate/... or to output=FOLDER.
+Early exit, by one of exit.confidence exit.entropy exit.margin (integers), or by exit.loss: the percentage points of
+validation samples that may answer otherwise, for which the threshold is found.
 
   spikelet evaluate mnist-lenet data.root=~/data
-  spikelet evaluate mnist-lenet-k0-s1 num_steps=2 input_noise=0.5""",
+  spikelet evaluate mnist-lenet-k0-s1 num_steps=2 input_noise=0.5
+  spikelet evaluate mnist-lenet-k0-s1 exit.confidence=0.9
+  spikelet evaluate mnist-lenet exit.loss=0.02""",
     "convert": """\
 spikelet convert RUN [fraction_bits=N] [settle_steps=N] [num_threads=N] [data.root=FOLDER]
 Converts the trained network of a run again, checks every neuron on the test set, and writes network.safetensors.
@@ -117,6 +121,7 @@ What this machine offers and what spikelet found on it.
   spikelet doctor""",
 }
 
+EXIT_KEYS = ("confidence", "entropy", "margin", "loss", "temperature")
 # Short words of evaluate, convert and calibrate, and the keys they stand for.
 EVALUATE_KEYS = {
     "num_steps": "evaluate.num_steps",
@@ -128,7 +133,7 @@ EVALUATE_KEYS = {
     "data.root": "data.root",
     "data.verify": "data.verify",
     "data.download": "data.download",
-}
+} | {f"exit.{name}": f"exit.{name}" for name in EXIT_KEYS}
 CONVERT_KEYS = {key: EVALUATE_KEYS[key] for key in ("num_threads", "data.root", "data.verify", "data.download")} | {
     "fraction_bits": "convert.fraction_bits",
     "settle_steps": "evaluate.settle_steps",
@@ -137,7 +142,7 @@ CALIBRATE_KEYS = {key: f"calibrate.{key}" for key in ("level", "num_steps", "sam
     key: EVALUATE_KEYS[key]
     for key in ("split", "batch_size", "num_threads", "seed", "data.root", "data.verify", "data.download")
 }
-RESULT_KEYS = ("num_steps", "input_noise", "split", "seed")
+RESULT_KEYS = ("num_steps", "input_noise", "split", "seed", *(f"exit.{name}" for name in EXIT_KEYS))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,7 +6,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from spikelet import metrics
 from spikelet.convert import run_images, settled_counts
 from spikelet.errors import SpikeletError
 from spikelet.events import Binned
+from spikelet.exits import RULES, Rule, Softmax, Trial, choose, fit_temperature
 from spikelet.integer import IntegerNetwork, Record
 from spikelet.metrics import HOROWITZ_45NM, EnergyTable
 from spikelet.networks import SNN, Network, SurfaceNetwork, answers
@@ -42,6 +43,7 @@ def evaluate(
     first_weight: int | None = None,
     num_threads: int | None = None,
     energy: EnergyTable = HOROWITZ_45NM,
+    exit: Rule | None = None,
 ) -> dict[str, Any]:
     """Run a spiking network over a whole data set and report what it achieved and what that cost.
 
@@ -51,7 +53,9 @@ def evaluate(
     ``input_noise`` r multiplies each pixel by 1 + r * (U - 1/2), U uniform in [0, 1), drawn from ``seed`` (work E).
     ``logs_dir`` gets the six published text files, by work D's rule, or, with a ``first_weight`` of 2^k, by work E's:
     the first layer's spikes are not counted, and weigh 2^k operations each.
-    Energy in joule per sample. The keys are those of ``report.json`` (docs/conventions.md).
+    ``exit`` adds what early exit by that rule and by all its thresholds gives, counted sample by sample; the other
+    numbers are those of all steps. Energy in joule per sample. The keys are those of ``report.json``
+    (docs/conventions.md).
     """
     if num_steps < 1:
         raise SpikeletError(f"num_steps: expected at least 1, got {num_steps}")
@@ -60,11 +64,12 @@ def evaluate(
     generator = np.random.default_rng(seed)
     batches, right, samples, seconds = [], 0, 0, 0.0
     answered: list[Tensor] = []
+    trials: list[Trial] = []
     total: list[np.ndarray] = []
     for images, labels in loader:
         images = add_noise(images, input_noise, generator)
         start = time.perf_counter()
-        run = run_images(converted, images, num_steps, record=True, num_threads=num_threads)
+        run = run_images(converted, images, num_steps, record=True, num_threads=num_threads, samples=exit is not None)
         seconds += time.perf_counter() - start
         if _was_converted(converted):
             logits = answers(network, images) if network is not None else settled_counts(converted, images)[1]  # type: ignore[arg-type]
@@ -72,6 +77,7 @@ def evaluate(
         samples += len(labels)
         batches.append(_batch_counts(run, labels))
         answered.append(torch.stack([labels, metrics.predictions_per_step(run.logits)[-1]]))
+        trials += [_trial(run, labels, exit)] if exit is not None else []
         spent = [run.positive, run.negative, run.synaptic_operations, run.effective_operations, *_entered(run)]
         total = [a + b for a, b in zip(total, spent, strict=True)] if total else spent  # type: ignore[assignment,misc]
     if not samples:
@@ -87,13 +93,63 @@ def evaluate(
         report["ann_accuracy"] = right / samples
     activity = _activity(run, total, samples)
     operations = activity["synaptic_operations_per_sample"]["total"]
-    if "input" in activity:  # events are added, one by one; those of time surfaces are multiplied
-        entered = activity["synaptic_operations_per_sample"]["per_layer"]["input"]
-        multiplied = entered if _has_surface(converted) else 0
-        cost = _cost(converted, multiplied, operations - multiplied, energy, len(curve))
-    else:
-        cost = _cost(converted, None, operations, energy, 1)
+    entered = activity["synaptic_operations_per_sample"]["per_layer"].get("input")
+    multiplied, added = _parts(converted, operations, entered, len(curve))
+    cost = _cost(converted, multiplied, added, energy, 1 if entered is None else len(curve))
+    if exit is not None:
+        report["exit"] = _early(Trial.join(trials), exit, converted, "input" in activity, energy)
     return _accuracy(curve) | report | activity | cost
+
+
+def fit_exit(
+    rule: Rule,
+    converted: Spiking,
+    loader: Loader,
+    num_steps: int = 8,
+    *,
+    temperature: bool = True,
+    loss: float | None = None,
+    num_threads: int | None = None,
+) -> Rule:
+    """``rule`` made for a network, on samples that it will not be judged on.
+
+    temperature  fit that of a confidence or an entropy (``exits.fit_temperature``), so that it means what it says
+    loss         replace the threshold by the smallest one with which at most this fraction of the samples answers
+                 otherwise than after all steps (``exits.choose``)
+    """
+    told = [(run_images(converted, x, num_steps, num_threads=num_threads).logits, y.numpy()) for x, y in loader]
+    if not told:
+        raise SpikeletError("loader: it yields no images to fit an exit on")
+    logits, labels = np.concatenate([a for a, _ in told], axis=1), np.concatenate([y for _, y in told])
+    if temperature and isinstance(rule, Softmax):
+        rule = replace(rule, temperature=fit_temperature(logits, labels))
+    return rule if loss is None else choose(logits, rule, loss)
+
+
+def _trial(run: Record, labels: Tensor, rule: Rule) -> Trial:
+    assert run.sample_spikes is not None and run.sample_operations is not None
+    entered = np.zeros_like(run.sample_operations) if run.sample_input is None else run.sample_input
+    spent = {"spikes": run.sample_spikes, "operations": run.sample_operations + entered, "entered": entered}
+    return Trial.of(run.logits, labels.numpy(), rule, spent)
+
+
+def _early(trial: Trial, rule: Rule, converted: Spiking, events: bool, energy: EnergyTable) -> dict[str, Any]:
+    """The report's part on early exit; ``events``: whether the input is counted in operations."""
+    told, curve = trial.outcome(rule), trial.curve(rule)
+    entered = told["entered"] if events else None
+    multiplied, added = _parts(converted, told["operations"], entered, told["mean_steps"])
+    named = {"accuracy": "accuracy", "mean_steps": "mean_steps", "operations": "synaptic_operations_per_sample"}
+    return {
+        "rule": next(name for name, kind in RULES.items() if isinstance(rule, kind)),
+        "threshold": rule.threshold,
+        "temperature": rule.temperature if isinstance(rule, Softmax) else None,
+        **{name: told[key] for key, name in named.items()},
+        "spikes_per_sample": told["spikes"],
+        "energy_per_sample_joule": _spend(converted, multiplied, added, energy),
+        "histogram": trial.histogram(rule),
+        "curve": {"threshold": [p["threshold"] for p in curve]}
+        | {name: [point[key] for point in curve] for key, name in named.items()},
+    }
 
 
 def _was_converted(network: Spiking) -> bool:
@@ -104,6 +160,26 @@ def _was_converted(network: Spiking) -> bool:
 
 def _has_surface(network: Spiking) -> bool:
     return isinstance(network, SurfaceNetwork) or (isinstance(network, SNN) and network.surface is not None)
+
+
+def _parts(
+    converted: Spiking, operations: float, entered: float | None, num_steps: float
+) -> tuple[float | None, float]:
+    """Of a sample that takes so many steps, the operations that are multiplied and those that are added.
+
+    ``entered`` of the ``operations`` are caused by the input's events, and are added as well, but those of time
+    surfaces and of a mix of codes are multiplied. None ``entered``: the input is an image, whose first layer is no part
+    of them, is multiplied and computed once, or at each step where codes are mixed. None multiplied: once.
+    """
+    coded = isinstance(converted, SNN) and converted.coding is not None
+    if entered is None:
+        return num_steps * _first_macs(converted) if coded else None, operations
+    multiplied = entered if coded or _has_surface(converted) else 0
+    return multiplied, operations - multiplied
+
+
+def _first_macs(converted: Spiking) -> int:
+    return next(int(row["macs"]) for row in converted.describe() if row["weights"])
 
 
 def _per_class(answered: Tensor) -> list[float | None]:
@@ -215,12 +291,11 @@ def _cost(
     described = [row for row in converted.describe() if row["weights"]]
     total = passes * int(sum(row["macs"] for row in described))
     first = passes * int(described[0]["macs"])
-    spend = next((spend for kind, spend in ENERGY.items() if isinstance(converted, kind)), metrics.spiking_energy)
     return {
         "macs_per_sample": {"total": total, "first_layer": first}
         | ({} if multiplied is None else {"multiplied": multiplied}),
         "energy_per_sample_joule": {
-            "snn": spend(first if multiplied is None else multiplied, added, energy),
+            "snn": _spend(converted, multiplied, added, energy),
             "ann": metrics.ann_energy(total, energy),
             "ann_int8": total * energy.int8_mac,
             "table": asdict(energy),
@@ -228,6 +303,14 @@ def _cost(
         "weight_bytes": int(sum(row["weight_bytes"] for row in described)),
         "weight_bytes_float32": int(sum(row["weights"] for row in described)) * 4,
     }
+
+
+def _spend(converted: Spiking, multiplied: float | None, added: float, energy: EnergyTable) -> float:
+    """Joule of a sample: of so many multiplications, None: those of the first layer on all pixels, and additions."""
+    if multiplied is None:
+        multiplied = _first_macs(converted)
+    spend = next((spend for kind, spend in ENERGY.items() if isinstance(converted, kind)), metrics.spiking_energy)
+    return spend(multiplied, added, energy)
 
 
 def provenance() -> dict[str, Any]:

@@ -20,6 +20,7 @@ _FIGURES: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "spikes": (plots.plot_spikes, ("spikes_per_sample", "neurons")),
     "operations": (plots.plot_operations, ("synaptic_operations_per_sample", "macs_per_sample")),
     "layers": (plots.plot_layers, ("spikes_per_sample",)),
+    "exit": (plots.plot_exit, ("exit",)),
     "cost": (plots.plot_cost, ("spikes_per_sample", "energy_per_sample_joule", "weight_bytes")),
 }
 
@@ -169,9 +170,11 @@ def _summary(report: dict[str, Any]) -> list[tuple[str, str, str]]:
     of_spikes = f"{spikes['total']:,.0f} ({spikes['negative']:,.0f} negative)" if spikes else ""
     first, added = _number(macs.get("first_layer"), " MAC"), operations.get("total")
     entered, of_first = operations.get("per_layer", {}).get("input"), first
+    multiplied = macs.get("multiplied", 0)
     if entered is not None:  # events, each added; those of time surfaces are multiplied
-        multiplied = macs.get("multiplied", 0)
         added, of_first = added - multiplied, _number(multiplied or entered, " MAC" if multiplied else " add")
+    elif multiplied:  # a mix of codes, at every step
+        of_first = _number(multiplied, " MAC")
     rows = [
         ("accuracy", _percent(report.get("ann_accuracy")), _percent(report.get("accuracy")) if operations else ""),
         (
@@ -189,8 +192,20 @@ def _summary(report: dict[str, Any]) -> list[tuple[str, str, str]]:
             _number(report.get("weight_bytes"), unit="B"),
         ),
     ]
+    if "exit" in report:
+        rows += _early(report["exit"])
     agreement = report.get("agreement", {}).get("snn_vs_integer_ann")
     return rows + ([("neurons that agree", "", _percent(agreement))] if agreement is not None else [])
+
+
+def _early(told: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """With early exit, its rule by name."""
+    return [
+        (f"exit: {told['rule']} {told['threshold']:.4g}", "", _percent(told["accuracy"])),
+        ("  mean steps", "", f"{told['mean_steps']:.2f}"),
+        ("  operations", "", _number(told["synaptic_operations_per_sample"], " add")),
+        ("  energy, 45 nm", "", _number(told["energy_per_sample_joule"], unit="J")),
+    ]
 
 
 def _percent(fraction: float | None) -> str:

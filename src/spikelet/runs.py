@@ -143,8 +143,9 @@ def publish(config: Config, network: Any, run_dir: Path, test_loader: Any, say: 
     if config.model.neuron is None and config.model.k is None:
         report = evaluate_ann(network, test_loader)
     elif config.model.neuron is not None and not _is_integer(config):
-        say(f"evaluating {_steps(config, network)} steps on {len(test_loader.dataset)} test samples")
-        report = evaluate(network, test_loader, **_how(config, network))
+        how = _how(config, network)
+        say(f"evaluating {how['num_steps']} steps on {len(test_loader.dataset)} test samples")
+        report = evaluate(network, test_loader, **how, exit=exit_rule(config, network, how["num_steps"], say))
     else:
         say("converting to a spiking network")
         converted = to_spikes(config, network)
@@ -153,6 +154,7 @@ def publish(config: Config, network: Any, run_dir: Path, test_loader: Any, say: 
         say(f"checking every neuron on {len(test_loader.dataset)} test images")
         agreement = check(config, network, converted, test_loader)
         how = _how(config, network)
+        how["exit"] = exit_rule(config, converted, how["num_steps"], say)
         say(f"evaluating {how['num_steps']} steps")
         report = evaluate(converted, test_loader, network=network, logs_dir=run_dir / "logs", **how)
         report["agreement"] = agreement
@@ -187,7 +189,7 @@ def to_spikes(config: Config, network: Any) -> Any:
     """The spiking form of a trained network: in integers where all its weights are, else in floating point."""
     from spikelet import convert
 
-    metadata = describe(config, network)
+    metadata = describe(config, _steps(config, network))
     if config.model.neuron is not None or _is_integer(config):
         frames = build.has_recordings(config) and not build.has_surfaces(config)
         return convert.to_integer(network, config.convert.fraction_bits, metadata, frames)
@@ -207,10 +209,10 @@ def check(config: Config, network: Any, converted: Any, loader: Any) -> dict[str
     return check_equivalence(network, converted, loader, config.evaluate.settle_steps, num_threads=config.num_threads)
 
 
-def describe(config: Config, network: Any) -> dict[str, Any]:
+def describe(config: Config, num_steps: int) -> dict[str, Any]:
     """What an integer network's file says of itself: enough to evaluate it without its run folder."""
     data = {key: getattr(config.data, key) for key in ("name", "eval_transform", *build.EVENT_KEYS)}
-    whence = {"recipe": config.recipe, "seed": config.seed, "num_steps": _steps(config, network)}
+    whence = {"recipe": config.recipe, "seed": config.seed, "num_steps": num_steps}
     made_by = {"model": asdict(config.model), "train": asdict(config.train)}
     return whence | made_by | {"data": data, "init_from": config.init_from, "teacher": config.teacher}
 
@@ -426,7 +428,7 @@ def evaluate(
         output = output or (target.folder / "evaluate" / ",".join(changed) if changed else target.folder)
     how = _how(config, network) | ({"num_steps": steps} if steps else {})
     if network is not None and config.model.neuron is not None and not _is_integer(config):
-        report = measure(network, loader, **how)
+        report = measure(network, loader, **how, exit=exit_rule(config, network, how["num_steps"], say))
     elif network is not None and config.model.k is None:
         report = evaluate_ann(network, loader)
     else:
@@ -434,6 +436,7 @@ def evaluate(
         fresh = network is not None and not (_is_integer(config) and stored is not None and stored.is_file())
         converted = to_spikes(config, network) if fresh else read_network(stored)  # type: ignore[arg-type]
         logs = output / "logs" if output is not None else None
+        how["exit"] = exit_rule(config, converted, how["num_steps"], say)
         report = measure(converted, loader, network=network, logs_dir=logs, **how)
         if network is not None:
             say("checking every neuron")
@@ -443,6 +446,26 @@ def evaluate(
         output.mkdir(parents=True, exist_ok=True)
         save_report(report, output / REPORT)
     return report, output
+
+
+def exit_rule(config: Config, converted: Any, num_steps: int, say: Say) -> Any:
+    """When a sample stops early, as ``config.exit`` says; what that leaves open is found on the validation samples."""
+    from spikelet.evaluate import fit_exit
+    from spikelet.exits import Softmax
+
+    settings = config.exit
+    rule = build.exit_rule(settings, isinstance(converted, IntegerNetwork | SurfaceNetwork))
+    temperature = isinstance(rule, Softmax) and settings.temperature is None
+    if rule is None or not (temperature or settings.loss is not None):
+        return rule
+    loader = build.loader(config, "val")
+    say(f"fitting the early exit on {len(loader.dataset)} validation samples")  # type: ignore[arg-type]
+    loss = None if settings.loss is None else settings.loss / 100
+    found = fit_exit(
+        rule, converted, loader, num_steps, temperature=temperature, loss=loss, num_threads=config.num_threads
+    )
+    say(f"early exit: {found}")
+    return found
 
 
 def _how(config: Config, network: Any) -> dict[str, Any]:

@@ -64,7 +64,9 @@ class SpikingNetwork(nn.Module):
         self._fanouts = {kind: self._fanout_tables(kind) for kind in (fanout, effective_fanout)}
 
     @torch.no_grad()
-    def run(self, images, num_steps: int, record: bool = False, counts: bool = False, **_: object) -> Record:
+    def run(
+        self, images, num_steps: int, record: bool = False, counts: bool = False, samples: bool = False, **_: object
+    ) -> Record:
         """Present ``images`` [N, C, H, W] (pixels 0..255) at t = 0 and simulate ``num_steps`` steps."""
         x = torch.as_tensor(images).double()
         if x.dim() != 4 or tuple(x.shape[1:]) != tuple(self.input_shape):
@@ -72,7 +74,7 @@ class SpikingNetwork(nn.Module):
         if num_steps < 1:
             raise SpikeletError(f"num_steps: expected at least 1, got {num_steps}")
         states: dict[int, object] = {}
-        tally = _Tally(self, num_steps) if record else None
+        tally = _Tally(self, num_steps, len(x)) if record or samples else None
         logits = []
         for t in range(num_steps):
             outputs = self._step(x if t == 0 else torch.zeros_like(x), states, first=t == 0)
@@ -83,7 +85,10 @@ class SpikingNetwork(nn.Module):
                 break  # nobody fired and no input is to come: every further step repeats this one
         final = [states[int(i)][1].to(torch.int8).numpy() for i in self.neurons] if counts else None  # type: ignore[index]
         logits += [torch.zeros_like(logits[0])] * (num_steps - len(logits))
-        return self._record(torch.stack(logits).numpy(), tally, final)
+        result = self._record(torch.stack(logits).numpy(), tally if record else None, final)
+        if samples and tally is not None:
+            result.sample_spikes, result.sample_operations = tally.sample_spikes, tally.sample_operations
+        return result
 
     def forward(self, images: Tensor, num_steps: int = 8) -> Tensor:
         """What each step adds to the logits: [T, N, classes]."""
@@ -161,9 +166,9 @@ class SpikingNetwork(nn.Module):
 
 
 class _Tally:
-    """Spikes and operations per layer and step, summed over the batch."""
+    """Spikes and operations per layer and step, summed over the batch, and per step and image, over the layers."""
 
-    def __init__(self, network: SpikingNetwork, num_steps: int) -> None:
+    def __init__(self, network: SpikingNetwork, num_steps: int, number: int) -> None:
         self.network = network
         self.rows = {int(i): row for row, i in enumerate(network.neurons)}
         for i, node in enumerate(network.nodes):  # what a maximum lets through is counted with the layer before it
@@ -171,6 +176,7 @@ class _Tally:
                 self.rows[i] = self.rows[self._emitter(node.source)]
         shape = (len(network.layers), num_steps)
         self.positive, self.negative, self.operations, self.effective = (np.zeros(shape, np.int64) for _ in range(4))
+        self.sample_spikes, self.sample_operations = (np.zeros((num_steps, number), np.int64) for _ in range(2))
 
     def _emitter(self, i: int) -> int:
         while i not in self.rows:
@@ -185,9 +191,15 @@ class _Tally:
             if str(i) in self.network.neurons:
                 self.positive[row, t] += int((spikes > 0).sum())
                 self.negative[row, t] += int((spikes < 0).sum())
-            sites = spikes.abs().sum(0)
-            self.operations[row, t] += int((sites * full[i]).sum())
-            self.effective[row, t] += int((sites * nonzero[i]).sum())
+                self.sample_spikes[t] += _whole(spikes.abs().sum((1, 2, 3)))
+            caused = _whole((spikes.abs() * full[i]).sum((1, 2, 3)))
+            self.sample_operations[t] += caused
+            self.operations[row, t] += caused.sum()
+            self.effective[row, t] += int((spikes.abs().sum(0) * nonzero[i]).sum())
+
+
+def _whole(numbers: Tensor) -> np.ndarray:
+    return numbers.to(torch.int64).numpy()
 
 
 def _op(node: Folded) -> nn.Conv2d:

@@ -80,6 +80,17 @@ class Binned:
         """
         return torch.bincount(self.steps, minlength=self.num_steps)
 
+    def per_recording(self) -> Tensor:
+        """Events of each recording in each step, int64 [T, N].
+
+        >>> steps, sites = torch.tensor([0, 1, 1], dtype=torch.int32), torch.tensor([2, 1, 2], dtype=torch.int32)
+        >>> Binned(steps, sites, torch.tensor([0, 1, 3]), 2, sensor_size=(5, 1, 1)).per_recording().tolist()
+        [[1, 0], [0, 2]]
+        """
+        recording = torch.arange(len(self), device=self.steps.device).repeat_interleave(self.starts.diff())
+        places = self.steps * len(self) + recording
+        return torch.bincount(places, minlength=self.num_steps * len(self)).reshape(self.num_steps, len(self))
+
     def pin_memory(self) -> Binned:
         """The same batch in memory that a GPU can fetch while the CPU goes on."""
         return replace(self, **{name: getattr(self, name).pin_memory() for name in TENSORS})

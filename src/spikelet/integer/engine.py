@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from spikelet.integer.early import run_early
 from spikelet.integer.fanout import emitters, fanout_tables
-from spikelet.integer.kernels_pool import tally_operations, tally_spikes
-from spikelet.integer.network import IMAGE, Record
+from spikelet.integer.kernels_pool import tally_layer, tally_samples
+from spikelet.integer.network import IMAGE, Asked, Record, Rule
 from spikelet.integer.stages import FrameStage, Spikes, Work, build_stages
 
 if TYPE_CHECKING:
@@ -45,13 +46,25 @@ class Engine:
         self._fanout: list[np.ndarray] | None = None
 
     def run(
-        self, images: np.ndarray, num_steps: int, record: bool, counts: bool, backend: str, num_threads: int | None
+        self,
+        images: np.ndarray,
+        num_steps: int,
+        asked: Asked,
+        backend: str,
+        num_threads: int | None,
+        rule: Rule | None = None,
     ) -> Record:
         """See ``IntegerNetwork.run``."""
+        if rule is not None:
+
+            def part(images: np.ndarray, num_steps: int, asked: Asked) -> Record:
+                return self.run(images, num_steps, asked, backend, num_threads)
+
+            return run_early(part, images, num_steps, asked, rule, gradual=self.network.leaky)
         threads, number, first = num_threads or usable_cores(), images.shape[-4], self.stages[0]
         entering = first.most(images, num_steps) if isinstance(first, FrameStage) else 0
         size = self._chunk(number, max(self.worst * num_steps, 4 * entering), threads)
-        job = Job(self, images, num_steps, backend, record, counts)
+        job = Job(self, images, num_steps, backend, asked)
         job.chunks = [(start, min(start + size, number)) for start in range(0, number, size)]
         self._spread(job.work, min(threads, len(job.chunks)))
         return job.record(self.layers, self.neurons.copy())
@@ -91,18 +104,20 @@ class Job:
 
     chunks: list[tuple[int, int]]
 
-    def __init__(self, engine: Engine, images: np.ndarray, num_steps: int, backend: str, record: bool, counts: bool):
+    def __init__(self, engine: Engine, images: np.ndarray, num_steps: int, backend: str, asked: Asked) -> None:
         network = engine.network
         self.engine, self.images, self.num_steps, self.backend = engine, images, num_steps, backend
         number = images.shape[-4]
         self.logits = np.empty((num_steps, number, network.shapes[-1][0]), np.int32)
         self.counts: list[np.ndarray] | None = None
-        if counts:
+        if asked.counts:
             shapes = [network.shapes[i] for i in network.layers]
             dtype = np.int16 if network.leaky else np.int8
             self.counts = [np.empty((number, h, w, c), dtype) for c, h, w in shapes]
-        self.fanouts = engine.fanouts() if record else None
+        self.asked = asked
+        self.fanouts = engine.fanouts() if asked.record or asked.samples else None
         self.tallies: list[np.ndarray] = []
+        self.samples = np.zeros((3, num_steps, number * asked.samples), np.int64)  # spikes, operations, the input's
 
     def work(self) -> None:
         """Take chunks until none is left."""
@@ -111,7 +126,7 @@ class Job:
             space = works.pop()
         except IndexError:
             space = Work()
-        if self.fanouts is not None:
+        if self.asked.record:
             tally = np.zeros((len(self.engine.layers) + 1, 4, self.num_steps), np.int64)
             self.tallies.append(tally)
         while self.chunks:
@@ -130,20 +145,26 @@ class Job:
             if self.counts is not None and stage.row >= 0:
                 counts = self.counts[stage.row].reshape(self.images.shape[-4], -1)[start:stop]
             spikes = outputs[stage.index] = stage.run(space, outputs, counts, self.logits)
-            if tally is not None and self.fanouts is not None and row >= 0:
-                size = stop - start, self.num_steps
-                if stage.row >= 0 or stage.index == IMAGE:
-                    tally_spikes(*size, spikes.starts, tally[row, :2])
-                tally_operations(*size, spikes.events, spikes.starts, self.fanouts[stage.index], tally[row, 2:])
+            if self.fanouts is not None and row >= 0:
+                given = stop - start, self.num_steps, *spikes.lists, self.fanouts[stage.index]
+                if tally is not None:
+                    counted = stage.row >= 0 or stage.index == IMAGE
+                    tally_layer(*given, counted, tally[row])
+                if self.asked.samples:
+                    spent = self.samples[2] if stage.index == IMAGE else self.samples[1]
+                    tally_samples(*given, stage.row >= 0, self.samples[0], spent, start)
 
     def record(self, layers: tuple[str, ...], neurons: np.ndarray) -> Record:
         result = Record(self.logits, layers, neurons)
-        if self.fanouts is not None:
+        if self.asked.record:
             spent = np.ascontiguousarray(np.sum(self.tallies, axis=0).transpose(1, 0, 2))
             layers_spent, entered = spent[:, :-1], spent[:, -1]
             result.positive, result.negative, result.synaptic_operations, result.effective_operations = layers_spent
             if self.engine.network.frames:
                 result.input_events, result.input_operations = entered[0], entered[2:]
+        if self.asked.samples:
+            result.sample_spikes, result.sample_operations, entered = self.samples
+            result.sample_input = entered if self.engine.network.frames else None
         if self.counts is not None:
             result.counts = [np.ascontiguousarray(a.transpose(0, 3, 1, 2)) for a in self.counts]
         return result

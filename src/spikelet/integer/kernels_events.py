@@ -13,6 +13,7 @@ from spikelet.integer.vector import (
     LANES,
     add_rows,
     at,
+    population_count,
     put,
     spike_masks,
     subtract_rows,
@@ -174,6 +175,22 @@ def fire(v, high, low, count, table, channels, span, events, k, back, found):
 
 
 @compiled
+def fire_once(v, high, low, span, events, k, found):
+    """``fire`` where there is one step only: nobody takes a spike back, and no threshold needs to move."""
+    blocks = find(v, high, low, span, found)
+    for m in range(blocks):
+        block, up = np.int64(found[m, 0]), found[m, 1]
+        after = k + population_count(up)
+        while up:
+            for _ in range(4):  # beyond the last one, what is written is overwritten
+                put(events, k, block + trailing_zeros(up))
+                up &= up - np.uint64(1)
+                k += 1
+        k = after
+    return k
+
+
+@compiled
 def forget(v, high, low, count, rest, never, span, events, start, stop):
     """Bring the neurons that fired, events[start:stop], and the membranes in ``span`` back to rest."""
     v[span[0] : span[1]] = 0
@@ -211,6 +228,7 @@ def hidden_layer(images, num_steps, scatter, dense, table, rest, state, count, b
     high[:] = rest
     low[:] = never
     count[:] = 0
+    once = num_steps == 1 and not len(counts)
     for n in range(images):
         begin = k
         span = (len(v), 0)
@@ -229,13 +247,21 @@ def hidden_layer(images, num_steps, scatter, dense, table, rest, state, count, b
                     charge_bits(v, given, part, bits, bits_work)
             whole = (min(whole[0], span[0]), max(whole[1], span[1]))
             starts[part] = k
+            if once:
+                k = fire_once(v, high, low, span, events, k, found)
+                starts[part + 1] = k
+                largest, busiest = np.int64(1), max(busiest, k - begin)
+                continue
             k, taken, span, reached = fire(v, high, low, count, table, channels, span, events, k, back, found)
             starts[part + 1] = k
             k = copy(back, taken, events, k)
             largest, busiest = max(largest, reached), max(busiest, k - starts[part])
         if len(counts):
             counts[n] = count[:neurons]
-        forget(v, high, low, count, rest, never, whole, events, begin, k)
+        if once:
+            v[whole[0] : whole[1]] = 0
+        else:
+            forget(v, high, low, count, rest, never, whole, events, begin, k)
     starts[2 * images * num_steps] = k
     return largest, busiest
 

@@ -96,24 +96,29 @@ def max_pool(images, num_steps, channels, windows, members, work, given, spikes)
 
 
 @compiled
-def tally_spikes(images, num_steps, starts, tally):
-    """Add to ``tally`` [2, T] the numbers of positive and negative spikes of each step."""
+def tally_layer(images, num_steps, events, starts, fanout, counted, tally):
+    """Add to ``tally`` [4, T] the positive and the negative spikes of each step, where ``counted``, and the fan-outs
+    ``fanout`` [sites, 2] of all of them.
+    """
     for n in range(images):
         for t in range(num_steps):
             part = 2 * (n * num_steps + t)
-            tally[0, t] += starts[part + 1] - starts[part]
-            tally[1, t] += starts[part + 2] - starts[part + 1]
-
-
-@compiled
-def tally_operations(images, num_steps, events, starts, fanout, tally):
-    """Add to ``tally`` [2, T] the fan-outs ``fanout`` [sites, 2] of all spikes, of either sign."""
-    for n in range(images):
-        for t in range(num_steps):
-            part = 2 * (n * num_steps + t)
+            tally[0, t] += counted * (starts[part + 1] - starts[part])
+            tally[1, t] += counted * (starts[part + 2] - starts[part + 1])
             total, nonzero = np.int64(0), np.int64(0)
             for k in range(starts[part], starts[part + 2]):
                 total += fanout[events[k], 0]
                 nonzero += fanout[events[k], 1]
-            tally[0, t] += total
-            tally[1, t] += nonzero
+            tally[2, t] += total
+            tally[3, t] += nonzero
+
+
+@compiled
+def tally_samples(images, num_steps, events, starts, fanout, counted, spikes, operations, offset):
+    """Add the same to ``spikes`` and ``operations`` [T, N], image by image from ``offset`` on, whatever the sign."""
+    for n in range(images):
+        for t in range(num_steps):
+            part = 2 * (n * num_steps + t)
+            spikes[t, offset + n] += counted * (starts[part + 2] - starts[part])
+            for k in range(starts[part], starts[part + 2]):
+                operations[t, offset + n] += fanout[events[k], 0]

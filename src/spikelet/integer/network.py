@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -137,6 +137,23 @@ class Add:
 Node = Conv | SumPool | MaxPool | Add
 
 
+class Rule(Protocol):
+    """When an image has decided; ``spikelet.exits.Margin`` is one that knows no float."""
+
+    def decided(self, sums: np.ndarray) -> np.ndarray:
+        """bool [...], of the logits summed so far, int64 [..., classes]."""
+        ...
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a run is to keep beside its logits; see ``IntegerNetwork.run``."""
+
+    record: bool = False
+    counts: bool = False
+    samples: bool = False
+
+
 @dataclass
 class Record:
     """What a run gave, summed over the batch where no N is named. L layers with neurons, T steps, N images.
@@ -152,6 +169,10 @@ class Record:
                           ``counts``)
     input_events          int64 [T], what the input's frames hold (None where the input is an image, or not recorded)
     input_operations      int64 [2, T], those events times true fan-out, and the same, non-zero weights only
+    sample_spikes         int64 [T, N], spikes of either sign, of all layers (None without ``samples``, as the next two)
+    sample_operations     int64 [T, N], their synaptic operations
+    sample_input          int64 [T, N], the synaptic operations of the input's frames (None where it is an image)
+    exit_steps            int64 [N], 1 to T: the steps that each image was run for (None without ``exit``)
     """
 
     logits: np.ndarray
@@ -164,6 +185,10 @@ class Record:
     counts: list[np.ndarray] | None = None
     input_events: np.ndarray | None = None
     input_operations: np.ndarray | None = None
+    sample_spikes: np.ndarray | None = None
+    sample_operations: np.ndarray | None = None
+    sample_input: np.ndarray | None = None
+    exit_steps: np.ndarray | None = None
 
 
 @dataclass(eq=False)
@@ -242,6 +267,8 @@ class IntegerNetwork:
         counts: bool = False,
         backend: str = "auto",
         num_threads: int | None = None,
+        samples: bool = False,
+        exit: Rule | None = None,
     ) -> Record:
         """Present ``images`` once, at t = 0 (to leaky neurons: at every step), and walk ``num_steps`` steps.
 
@@ -252,6 +279,9 @@ class IntegerNetwork:
         backend      "events", "dense", "bits", "auto" (whichever is fastest at the density found, layer by layer) or
                      "reference" (plain numpy); all give the same numbers
         num_threads  None: all that this process may use
+        samples      count spikes and operations of each image, too
+        exit         such as ``exits.Margin(100)``: an image that has decided is not run any further; what it would have
+                     added to logits and counts later is 0
         """
         images = self._frames(images) if self.frames else self._images(images)
         if isinstance(num_steps, bool) or int(num_steps) != num_steps or num_steps < 1:
@@ -263,11 +293,14 @@ class IntegerNetwork:
         self._check_steps(int(num_steps), counts)
         if self.frames and num_steps > len(images):
             raise SpikeletError(f"num_steps: expected 1 to {len(images)}, the number of frames, got {num_steps}")
+        if exit is not None and not hasattr(exit, "decided"):
+            raise SpikeletError(f"exit: expected None or a rule such as exits.Margin(100), got {exit!r}")
+        asked = Asked(record, counts, samples)
         if backend == "reference":
             from spikelet.integer import reference
 
-            return reference.run(self, images, int(num_steps), record, counts)
-        return self._compiled().run(images, int(num_steps), record, counts, backend, num_threads)
+            return reference.run(self, images, int(num_steps), asked, exit)
+        return self._compiled().run(images, int(num_steps), asked, backend, num_threads, exit)
 
     def _check_steps(self, num_steps: int, counts: bool) -> None:
         """Raise SpikeletError for more steps than the counts, or membranes without a leak, have room for."""
@@ -279,9 +312,12 @@ class IntegerNetwork:
         if num_steps > MOST_STEPS and any(leak == 1 << shift for leak, shift in leaks):
             raise SpikeletError(f"num_steps: neurons without a leak take at most {MOST_STEPS}, got {num_steps}")
 
-    def predict(self, images: np.ndarray, num_steps: int, num_threads: int | None = None) -> np.ndarray:
-        """The class of each image after ``num_steps`` steps: argmax of the summed logits, int64 [N]."""
-        return self.run(images, num_steps, num_threads=num_threads).logits.sum(axis=0, dtype=np.int64).argmax(axis=1)
+    def predict(
+        self, images: np.ndarray, num_steps: int, num_threads: int | None = None, exit: Rule | None = None
+    ) -> np.ndarray:
+        """The class of each image after ``num_steps`` steps or at its exit: argmax of the summed logits, int64 [N]."""
+        run = self.run(images, num_steps, num_threads=num_threads, exit=exit)
+        return run.logits.sum(axis=0, dtype=np.int64).argmax(axis=1)
 
     def describe(self) -> list[dict[str, Any]]:
         """One row per node: name, kind, shape (C, H, W), neurons, weights (and how many are not 0), bits,

@@ -9,25 +9,34 @@ import numpy as np
 
 from spikelet.errors import SpikeletError
 from spikelet.integer.check import decays
+from spikelet.integer.early import by_steps, first_decided
 from spikelet.integer.fanout import emitters
-from spikelet.integer.network import IMAGE, LIF, SRM, Add, Conv, MaxPool, Neuron, Node, Record, SumPool
+from spikelet.integer.network import IMAGE, LIF, SRM, Add, Asked, Conv, MaxPool, Neuron, Node, Record, Rule, SumPool
 
 if TYPE_CHECKING:
     from spikelet.integer.network import IntegerNetwork
 
 
-def run(
-    network: IntegerNetwork, images: np.ndarray, num_steps: int, record: bool = False, counts: bool = False
-) -> Record:
-    """Walk ``num_steps`` steps, step by step, layer by layer. See ``IntegerNetwork.run``."""
+def run(network: IntegerNetwork, images: np.ndarray, num_steps: int, asked: Asked, rule: Rule | None = None) -> Record:
+    """Walk ``num_steps`` steps; by ``rule``, what each image gives in a run that ends where it has decided.
+
+    See ``IntegerNetwork.run``.
+    """
+    if rule is None:
+        return walk(network, images, num_steps, asked)
+    exits, _ = first_decided(walk(network, images, num_steps, Asked()).logits, rule)
+    return by_steps(lambda *given: walk(network, *given), images, num_steps, exits, asked)
+
+
+def walk(network: IntegerNetwork, images: np.ndarray, num_steps: int, asked: Asked) -> Record:
+    """Step by step, layer by layer."""
     layers, nodes, number = network.layers, network.nodes, images.shape[-4]
     membranes = {i: np.zeros((2, number, *network.shapes[i]), np.int64) for i in layers}
     final = {i: np.zeros_like(membranes[i][0]) for i in layers}
     pools: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-    tally = np.zeros((4, len(layers), num_steps), np.int64)
-    rows = emitters(network)
+    tally = np.zeros((4, len(layers) + 1, num_steps, number), np.int64)  # the input's frames are last
+    rows, counted = emitters(network), asked.record or asked.samples
     logits = np.zeros((num_steps, number, network.shapes[-1][0]), np.int32)
-    entered, caused = np.zeros(num_steps, np.int64), np.zeros((2, num_steps), np.int64)
     for t, given in enumerate(_input(network, images, num_steps)):
         outputs: list[np.ndarray] = []
         for i, node in enumerate(nodes):
@@ -37,22 +46,26 @@ def run(
                 spikes = _max_step(node, i, spikes, pools)
             elif isinstance(node, Conv) and node.neuron is not None:
                 spikes = _fire(node.neuron, membranes[i], final[i], spikes)
-                tally[:2, rows[i], t] += (spikes > 0).sum(), (spikes < 0).sum()
+                tally[:2, rows[i], t] += (spikes > 0).sum((1, 2, 3)), (spikes < 0).sum((1, 2, 3))
             elif isinstance(node, Conv) and node.bias is not None and (t == 0 or network.leaky):
                 spikes = spikes + node.bias.reshape(-1, 1, 1)
-            if record and rows[i] >= 0:
+            if counted and rows[i] >= 0:
                 tally[2:, rows[i], t] += _operations(network, i, np.abs(spikes))
             outputs.append(spikes)
         logits[t] = outputs[-1][:, :, 0, 0]
-        if record and network.frames:
-            entered[t], caused[:, t] = given.sum(), _operations(network, IMAGE, given)
+        if counted and network.frames:
+            tally[0, -1, t], tally[2:, -1, t] = given.sum((1, 2, 3)), _operations(network, IMAGE, given)
     neurons = np.array([np.prod(network.shapes[i]) for i in layers], np.int64)
-    kept = [final[i].astype(np.int16 if network.leaky else np.int8) for i in layers] if counts else None
+    kept = [final[i].astype(np.int16 if network.leaky else np.int8) for i in layers] if asked.counts else None
     result = Record(logits, tuple(nodes[i].name for i in layers), neurons, counts=kept)
-    if record:
-        result.positive, result.negative, result.synaptic_operations, result.effective_operations = tally
+    if asked.record:
+        summed = tally.sum(-1)
+        result.positive, result.negative, result.synaptic_operations, result.effective_operations = summed[:, :-1]
         if network.frames:
-            result.input_events, result.input_operations = entered, caused
+            result.input_events, result.input_operations = summed[0, -1], summed[2:, -1]
+    if asked.samples:
+        result.sample_spikes, result.sample_operations = tally[:2, :-1].sum((0, 1)), tally[2, :-1].sum(0)
+        result.sample_input = tally[2, -1] if network.frames else None
     return result
 
 
@@ -163,14 +176,15 @@ def _max_step(node: MaxPool, i: int, x: np.ndarray, pools: dict[int, tuple[np.nd
 
 
 def _operations(network: IntegerNetwork, i: int, spikes: np.ndarray) -> np.ndarray:
-    """(all, non-zero) weights that ``spikes`` >= 0 at the output of node ``i`` meet, through pools and sums."""
-    total = np.zeros(2, np.int64)
+    """(all, non-zero) weights that ``spikes`` >= 0 at the output of node ``i`` meet, through pools and sums: [2, N]."""
+    total = np.zeros((2, len(spikes)), np.int64)
     for j, node in enumerate(network.nodes):
         if isinstance(node, Add):
             for s in node.sources:
                 total += _operations(network, j, spikes) if s == i else 0
         elif node.source == i and isinstance(node, Conv):
-            total += conv(node, spikes, np.ones_like(node.weight)).sum(), conv(node, spikes, node.weight != 0).sum()
+            weights = np.ones_like(node.weight), node.weight != 0
+            total += np.stack([conv(node, spikes, weight).sum((1, 2, 3)) for weight in weights])
         elif node.source == i and isinstance(node, SumPool):
             total += _operations(network, j, _linear(node, [], spikes))
     return total

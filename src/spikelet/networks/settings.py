@@ -159,8 +159,8 @@ class NetworkSettings:
         if self.num_steps < 1:
             raise SpikeletError(f"model.num_steps: expected at least 1, got {self.num_steps}")
         if self.stop_after is not None and not 1 <= self.stop_after <= self.num_steps:
-            allowed = f"null or 1 to {self.num_steps}, which is model.num_steps"
-            raise SpikeletError(f"model.stop_after: expected {allowed}, got {self.stop_after}")
+            expected = f"null or 1 to {self.num_steps}, which is model.num_steps"
+            raise SpikeletError(f"model.stop_after: expected {expected}, got {self.stop_after}")
         if not 0 <= self.beta <= 1:
             raise SpikeletError(f"model.beta: expected a decay per step in [0, 1], got {self.beta}")
         if self.height is not None and (not self.height > 0 or self.surrogate not in ("boxcar", "triangle")):

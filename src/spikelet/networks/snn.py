@@ -119,13 +119,17 @@ class SNN(nn.Module):
         return next(block.neuron for block in self.blocks().values() if block.neuron is not None)
 
     @torch.no_grad()
-    def run(self, x: Tensor | Binned, num_steps: int | None = None, record: bool = False, **_: object) -> Record:
-        """Logits of a batch and, with ``record``, its spikes and synaptic operations. In evaluation mode."""
+    def run(
+        self, x: Tensor | Binned, num_steps: int | None = None, record: bool = False, samples: bool = False, **_: object
+    ) -> Record:
+        """Logits of a batch and, with ``record``, its spikes and synaptic operations; with ``samples`` those of each
+        sample, too. In evaluation mode.
+        """
         training = self.training
         self.eval()
         try:
-            tally = _Tally(self)
-            logits = tally.watch(x, num_steps) if record else self(x, num_steps)
+            tally = _Tally(self, samples)
+            logits = tally.watch(x, num_steps) if record or samples else self(x, num_steps)
         finally:
             self.train(training)
         return tally.record(logits.float().cpu().numpy())
@@ -148,21 +152,27 @@ class SNN(nn.Module):
 class _Tally:
     """Spikes of each layer with neurons, and the operations that they cause in the next, per step, summed over N.
 
-    What leaves a residual block is counted with the last layer of its body.
+    With ``samples`` the same of every sample, summed over the layers but for what the input causes. What leaves a
+    residual block is counted with the last layer of its body.
     """
 
-    def __init__(self, network: SNN) -> None:
+    def __init__(self, network: SNN, samples: bool) -> None:
         self.network, self.blocks, self.neuron = network, network.blocks(), network.neuron()
         self.surface = network.surface
         self.spikes: dict[str, np.ndarray] = {}
         self.neurons: dict[str, int] = {}
         self.operations: dict[str, np.ndarray] = {}
         self.events: np.ndarray | None = None
+        self.samples = samples
+        self.sample_spikes: list[np.ndarray] = []
+        self.sample_operations: dict[str, np.ndarray] = {}
+        self.sample_events: np.ndarray | None = None
 
     def watch(self, x: Tensor | Binned, num_steps: int | None) -> Tensor:
         hooks = [block.register_forward_hook(self._hook(name)) for name, block in self.blocks.items()]
         if isinstance(x, Binned):
             self.events = _numpy(x.per_step()[:num_steps])
+            self.sample_events = _numpy(x.per_recording()[:num_steps])
             assert self.surface is not None
             hooks.append(self.surface.register_forward_hook(self._look))
         elif x.dim() == 5:
@@ -179,20 +189,28 @@ class _Tally:
                 tables = (kind(block.op, block.input_shape) for kind in (fanout, effective_fanout))
                 coded = self.network.coding is not None and name == next(iter(self.blocks))
                 arrived = (inputs[0] != 0).to(inputs[0].dtype) if coded else self.neuron.spikes(inputs[0])
-                self.operations[name] = np.stack([_operations(arrived, t, block.input_unit) for t in tables])
+                full, nonzero = tables
+                self.operations[name] = np.stack([_operations(arrived, t, block.input_unit) for t in (full, nonzero)])
+                if self.samples:
+                    self.sample_operations[name] = _sample_operations(arrived, full, block.input_unit)
             if block.neuron is not None:
-                self.spikes[name] = _numpy(self.neuron.spikes(output).flatten(1).sum(1, dtype=torch.float64))
-                self.neurons[name] = output[0, 0].numel()
+                self._count(name, self.neuron.spikes(output))
 
         return hook
 
     def _look(self, surface: SurfaceBlock, inputs: tuple[Binned, ...], output: Tensor) -> None:
         """What happens in the time surfaces; each of their events weighs a patch."""
-        name, events = next(iter(self.network.spiking())), self.events
-        assert events is not None
-        self.spikes[name] = _numpy(output.flatten(1).sum(1, dtype=torch.float64))
-        self.neurons[name] = output[0, 0].numel()
-        self.operations[name] = np.stack(2 * [events * surface.patch])
+        name = next(iter(self.network.spiking()))
+        assert self.events is not None and self.sample_events is not None
+        self.operations[name] = np.stack(2 * [self.events * surface.patch])
+        self.sample_operations[name] = self.sample_events * surface.patch
+        self._count(name, output)
+
+    def _count(self, name: str, spikes: Tensor) -> None:
+        self.spikes[name] = _numpy(spikes.flatten(1).sum(1, dtype=torch.float64))
+        self.neurons[name] = spikes[0, 0].numel()
+        if self.samples:
+            self.sample_spikes.append(_numpy(spikes.flatten(2).sum(2, dtype=torch.float64)))
 
     def record(self, logits: np.ndarray) -> Record:
         names = tuple(self.spikes)
@@ -207,9 +225,17 @@ class _Tally:
         full, nonzero = np.stack([caused[name] for name in names], axis=1)
         positive = np.stack([*self.spikes.values()])
         neurons = np.array([*self.neurons.values()], np.int64)
-        return Record(
+        result = Record(
             logits, names, neurons, positive, np.zeros_like(positive), full, nonzero, None, self.events, entering
         )
+        if self.samples:
+            result.sample_spikes = np.sum(self.sample_spikes, axis=0)
+            spent = np.zeros((2, *result.sample_spikes.shape), np.int64)
+            for name, operations in self.sample_operations.items():
+                spent[int(not sources[name])] += operations
+            result.sample_operations = spent[0]
+            result.sample_input = spent[1] if self.events is not None else None
+        return result
 
 
 def _sources(layers: nn.Module, prefix: str, source: str, found: dict[str, str]) -> str:
@@ -232,6 +258,12 @@ def _operations(x: Tensor, table: Tensor, unit: float) -> np.ndarray:
     """Per step: spikes [T, N, ...] of value ``unit`` times how many synapses each site reaches, ``table`` [...]."""
     x = x if unit == 1 else (x.double() / unit).round()
     return _numpy(x.sum(1).flatten(1).double() @ table.flatten().to(x.device, torch.float64))
+
+
+def _sample_operations(x: Tensor, table: Tensor, unit: float) -> np.ndarray:
+    """The same per step and sample."""
+    table = table.flatten().to(x.device, torch.float64)
+    return _numpy(torch.stack([(step.flatten(1).double() / unit).round() @ table for step in x]))
 
 
 def _numpy(counts: Tensor) -> np.ndarray:

@@ -50,10 +50,18 @@ class SurfaceNetwork:
         found = self.body.run(spikes, events.num_steps, record, counts, **options)
         found.layers = self.name, *found.layers
         found.neurons = np.array([np.prod(self.front.output_shape), *found.neurons], np.int64)
+        seen = events.per_recording().numpy()
+        if found.exit_steps is not None:
+            running = np.arange(events.num_steps)[:, None] < found.exit_steps
+            seen, spikes = seen * running, spikes * running[:, :, None, None, None]
         if found.counts is not None:
             found.counts.insert(0, spikes.sum(0, dtype=np.int16))
-        if record:
-            _tell(found, events.per_step().numpy(), self.front.patch)
+        if found.positive is not None:
+            _tell(found, seen.sum(1), self.front.patch)
+        if found.sample_spikes is not None and found.sample_operations is not None:
+            found.sample_spikes += spikes.reshape(*seen.shape, -1).sum(2, dtype=np.int64)
+            found.sample_operations += found.sample_input
+            found.sample_input = seen * self.front.patch
         return found
 
     def describe(self) -> list[dict[str, Any]]:

@@ -236,6 +236,36 @@ def plot_cost(reports: Reports, path: str | Path | None = None, labels: Sequence
     return figure
 
 
+def plot_exit(reports: Reports, path: str | Path | None = None, labels: Sequence[str] | None = None) -> "Figure":
+    """Early exit: accuracy against mean steps and against operations, over all thresholds of the rule.
+
+    A ring marks the threshold that was asked for.
+    """
+    runs, names = _runs(reports, labels)
+    told = [_get(run, "exit") for run in runs]
+    with drawing(path, 2.4, columns=2, sharey=True) as (figure, panels):
+        accuracy = np.concatenate([[*_get(exit, "curve", "accuracy"), exit["accuracy"]] for exit in told])
+        accuracy_axis(panels[0], accuracy, [run.get("num_samples") for run in runs])
+        for exit, name, colour in zip(told, names, colours(len(runs)), strict=True):
+            for axes, key in zip(panels, ("mean_steps", "synaptic_operations_per_sample"), strict=True):
+                curve = np.array([exit["curve"][key], exit["curve"]["accuracy"]])
+                axes.plot(*curve[:, np.argsort(curve[0], kind="stable")], ".-", color=colour, label=name, clip_on=False)
+                point = [exit[key]], [exit["accuracy"]]
+                axes.plot(*point, "o", color=colour, markersize=6, mfc="none", clip_on=False, zorder=4)
+        panels[0].set_ylabel("Accuracy (%)")
+        panels[0].set_xlabel("Mean time steps")
+        panels[1].set_xlabel("Operations per sample")
+        panels[1].xaxis.set_major_formatter(lambda value, _: tick_text(value))
+        for axes in panels:
+            axes.locator_params(axis="x", nbins=4)
+        if len(runs) > 1:
+            legend_above(figure)
+        else:
+            said = f"○ {told[0]['rule']} {told[0]['threshold']:.4g}: {percent(told[0]['accuracy'])}"
+            panels[0].set_title(f"{said}, T = {told[0]['mean_steps']:.2f}", loc="left", color=COLOURS[0])
+    return figure
+
+
 def _without_input(run: Report) -> float:
     """Synaptic operations of a sample behind the first layer; what events cost there is no layer's."""
     operations = _get(run, "synaptic_operations_per_sample")

@@ -13,9 +13,10 @@ from spikelet.datasets import BinnedSet, EventSet, FrameSet, transforms
 from spikelet.datasets.base import BatchSet
 from spikelet.datasets.frame_set import RecordingSet
 from spikelet.errors import SpikeletError
+from spikelet.exits import RULES, Confidence, Margin, Rule
 from spikelet.networks import SNN, Network, NetworkSettings
 from spikelet.networks.published import expanded
-from spikelet.recipes.schema import Config, DataSettings
+from spikelet.recipes.schema import Config, DataSettings, ExitSettings
 
 EVENT_KEYS = ("protocol", "frames", "frame_us", "downsample", "denoise_us", "rotate", "shift")
 IMAGE_KEYS = ("augment", "eval_transform")
@@ -132,6 +133,24 @@ def step_us(config: Config) -> int:
     if us < 1 or abs(us - config.model.dt * 1e6) > 1e-6 * us:
         raise SpikeletError(f"model.dt: of time surfaces, expected whole microseconds, got {config.model.dt} seconds")
     return us
+
+
+def exit_rule(settings: ExitSettings, integers: bool) -> Rule | None:
+    """When a sample stops early, None: never; for logits that are ``integers`` or not.
+
+    With a ``loss`` its threshold is yet to be found.
+
+    >>> exit_rule(ExitSettings(confidence=0.9), integers=False)
+    Confidence(threshold=0.9, temperature=1.0)
+    """
+    given, temperature = settings.given(), settings.temperature or 1.0
+    if "margin" in given and not integers:
+        raise SpikeletError("exit.margin: this network's logits are no integers; expected exit.confidence or entropy")
+    if "loss" in given:
+        return Margin(1) if integers else Confidence(1.0, temperature)
+    for name, threshold in given.items():
+        return Margin(threshold) if name == "margin" else RULES[name](threshold, temperature)  # type: ignore[call-arg]
+    return None
 
 
 def augment(settings: DataSettings) -> Callable[..., Tensor] | None:

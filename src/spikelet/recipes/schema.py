@@ -1,5 +1,6 @@
 """What a recipe may say: the keys, their types and their defaults. A wrong key or type is refused by name."""
 
+import math
 import re
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -115,6 +116,45 @@ class CalibrateSettings:
 
 
 @dataclass
+class ExitSettings:
+    """When a sample stops before the last step: one of the first four, or none of them.
+
+    confidence   where the largest softmax of the summed logits is above it, above 0, at most 1
+    entropy      where 1 - H / ln C is above it, H the entropy of that softmax
+    margin       where the best class leads by so much, in integers
+    loss         percentage points of the validation samples that may answer otherwise; it finds the smallest margin,
+                 or confidence where logits are no integers
+    temperature  what logits are divided by before a softmax; None: fitted on the validation samples
+    """
+
+    confidence: float | None = None
+    entropy: float | None = None
+    margin: int | None = None
+    loss: float | None = None
+    temperature: float | None = None
+
+    def given(self) -> dict[str, Any]:
+        """Which of the four are set, with their values."""
+        rules = {name: getattr(self, name) for name in ("confidence", "entropy", "margin", "loss")}
+        return {name: value for name, value in rules.items() if value is not None}
+
+    def check(self) -> None:
+        """Raise SpikeletError on the first value that makes no sense."""
+        given = self.given()
+        if len(given) > 1:
+            raise SpikeletError(f"exit: expected one of confidence, entropy, margin, loss, got {', '.join(given)}")
+        for name in ("confidence", "entropy"):
+            if name in given and not 0 < given[name] <= 1:
+                raise SpikeletError(f"exit.{name}: expected above 0, at most 1, got {given[name]}")
+        if given.get("margin", 1) < 1:
+            raise SpikeletError(f"exit.margin: expected a whole number of at least 1, got {self.margin}")
+        if not 0 <= given.get("loss", 0) <= 100:
+            raise SpikeletError(f"exit.loss: expected percentage points, 0 to 100, got {self.loss}")
+        if self.temperature is not None and not 0 < self.temperature < math.inf:
+            raise SpikeletError(f"exit.temperature: expected above 0 and finite, got {self.temperature}")
+
+
+@dataclass
 class Config:
     """Everything a run is told; ``recipes/config.yaml`` and the recipe's own file fill it in.
 
@@ -144,6 +184,7 @@ class Config:
     convert: ConvertSettings = field(default_factory=ConvertSettings)
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
     calibrate: CalibrateSettings = field(default_factory=CalibrateSettings)
+    exit: ExitSettings = field(default_factory=ExitSettings)
 
     def check(self) -> None:
         """Raise SpikeletError on the first value that makes no sense."""
@@ -152,6 +193,9 @@ class Config:
         self.train.check_spiking(self.model.neuron is not None)
         self.calibrate.check()
         self._check_trace()
+        self.exit.check()
+        if self.exit.given() and self.model.neuron is None and self.model.k is None:
+            raise SpikeletError("exit: a network that stays an ANN (model.k=null) has no steps to save; expected none")
         if not re.fullmatch(r"[\w.,=+-]*\w[\w.,=+-]*", self.exp_id):
             raise SpikeletError(f"exp_id: expected letters, digits and ._,=+- (a folder's name), got {self.exp_id!r}")
         if self.data.train_split not in ("train", "train+val"):
