@@ -66,6 +66,21 @@ def plan(words: list[str]) -> tuple[list[str], list[Path]]:
     return [*others, *sweep], [runs.RUNS / f"{recipe}-s{seed}{suffix[v]}" for v in variants for seed in seeds]
 
 
+def try_out(overrides: list[str], config_dir: str | None = None) -> None:
+    """Raise SpikeletError for what makes no configuration, or none that can be ablated, before anything is written."""
+    first = [word.partition(",")[0] if word.startswith(("variant=", "seed=")) else word for word in overrides]
+    compose.run(_read, first, [], config_dir)
+
+
+def _read(node: DictConfig) -> None:
+    from hydra.core.hydra_config import HydraConfig
+
+    try:
+        check(to_config(node))
+    finally:
+        compose.remove_empty(Path(HydraConfig.get().runtime.output_dir))
+
+
 def job(node: DictConfig) -> None:
     """One run of an ablation, in the folder that Hydra made for it: begun, gone on with, or done already."""
     from hydra.core.hydra_config import HydraConfig
@@ -75,7 +90,6 @@ def job(node: DictConfig) -> None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         config = to_config(node)
-        check(config)
         if runs.finished(config, folder):
             print(f"{runs.shown(folder)}: done already")
             return

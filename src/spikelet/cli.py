@@ -280,13 +280,14 @@ def _ablate(words: list[str]) -> None:
     if plain:
         raise SpikeletError(f"{plain[0]}: cannot be read; expected key=value, such as recipe={plain[0]}")
     overrides, folders = ablate.plan(pairs)
+    ablate.try_out(overrides, config_dir)
     try:
         compose.run(ablate.job, overrides, ["-m"], config_dir)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"go on with: {shlex.join(['spikelet', 'ablate', *words])}") from None
     console = _console()
     if len(folders) > 1:
-        console.print(report.comparison_table(folders))
+        console.print(report.ablation_table(folders))
         name = dict(word.split("=", 1) for word in pairs)["recipe"]
         for path in report.compare(folders, RUNS / f"{name}-ablation"):
             console.print(f"figure: {shown(path)}")

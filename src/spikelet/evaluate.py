@@ -94,8 +94,9 @@ def evaluate(
     activity = _activity(run, total, samples)
     operations = activity["synaptic_operations_per_sample"]["total"]
     entered = activity["synaptic_operations_per_sample"]["per_layer"].get("input")
-    multiplied, added = _parts(converted, operations, entered, len(curve))
-    cost = _cost(converted, multiplied, added, energy, 1 if entered is None else len(curve))
+    multiplied, added = _parts(converted, operations, entered)
+    passes = 1 if entered is None or _mixes(converted) else len(curve)
+    cost = _cost(converted, multiplied, added, energy, passes)
     if exit is not None:
         report["exit"] = _early(Trial.join(trials), exit, converted, "input" in activity, energy)
     return _accuracy(curve) | report | activity | cost
@@ -137,7 +138,7 @@ def _early(trial: Trial, rule: Rule, converted: Spiking, events: bool, energy: E
     """The report's part on early exit; ``events``: whether the input is counted in operations."""
     told, curve = trial.outcome(rule), trial.curve(rule)
     entered = told["entered"] if events else None
-    multiplied, added = _parts(converted, told["operations"], entered, told["mean_steps"])
+    multiplied, added = _parts(converted, told["operations"], entered)
     named = {"accuracy": "accuracy", "mean_steps": "mean_steps", "operations": "synaptic_operations_per_sample"}
     return {
         "rule": next(name for name, kind in RULES.items() if isinstance(rule, kind)),
@@ -162,20 +163,23 @@ def _has_surface(network: Spiking) -> bool:
     return isinstance(network, SurfaceNetwork) or (isinstance(network, SNN) and network.surface is not None)
 
 
-def _parts(
-    converted: Spiking, operations: float, entered: float | None, num_steps: float
-) -> tuple[float | None, float]:
-    """Of a sample that takes so many steps, the operations that are multiplied and those that are added.
+def _parts(converted: Spiking, operations: float, entered: float | None) -> tuple[float | None, float]:
+    """Multiplications of a sample, None: those of the first layer on all pixels, and additions.
 
-    ``entered`` of the ``operations`` are caused by the input's events, and are added as well, but those of time
-    surfaces and of a mix of codes are multiplied. None ``entered``: the input is an image, whose first layer is no part
-    of them, is multiplied and computed once, or at each step where codes are mixed. None multiplied: once.
+    ``entered`` of the ``operations`` are caused by the input's events, or by the spikes that an image became. They are
+    added like the others, but those of time surfaces are multiplied. None: the input is an image.
     """
-    coded = isinstance(converted, SNN) and converted.coding is not None
     if entered is None:
-        return num_steps * _first_macs(converted) if coded else None, operations
-    multiplied = entered if coded or _has_surface(converted) else 0
+        return None, operations
+    if _mixes(converted):
+        return _first_macs(converted) if "direct" in converted.settings.coding else 0, operations  # type: ignore[union-attr]
+    multiplied = entered if _has_surface(converted) else 0
     return multiplied, operations - multiplied
+
+
+def _mixes(network: Spiking) -> bool:
+    """Whether it makes spikes of images by a mix of codes."""
+    return isinstance(network, SNN) and network.coding is not None and not network.coding.of_frames
 
 
 def _first_macs(converted: Spiking) -> int:
@@ -293,7 +297,7 @@ def _cost(
     first = passes * int(described[0]["macs"])
     return {
         "macs_per_sample": {"total": total, "first_layer": first}
-        | ({} if multiplied is None else {"multiplied": multiplied}),
+        | ({} if multiplied is None else {"multiplied": multiplied, "added": added}),
         "energy_per_sample_joule": {
             "snn": _spend(converted, multiplied, added, energy),
             "ann": metrics.ann_energy(total, energy),

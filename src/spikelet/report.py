@@ -91,10 +91,22 @@ def comparison_table(run_dirs: Sequence[str | Path]) -> Table:
 
     Their accuracy is the mean ± the standard deviation of a sample (n - 1). What no row has is no column.
     """
+    return _table(run_dirs, _row)
+
+
+def ablation_table(run_dirs: Sequence[str | Path]) -> Table:
+    """As ``comparison_table``, of the variants of a recipe: means over the seeds of what a sample takes.
+
+    Where answers are given early, accuracy, steps T, spikes, synaptic operations (SOP) and energy are theirs.
+    """
+    return _table(run_dirs, _ablation_row)
+
+
+def _table(run_dirs: Sequence[str | Path], describe: Callable[[list[dict[str, Any]]], dict[str, str]]) -> Table:
     folders, reports = _read_several(run_dirs)
     swept, groups = _groups(folders, reports)
     what = swept.replace("_", " ") or "run"
-    rows = [{what: name} | _row(runs) | {what: name} for name, runs in groups]  # what was swept may be a column anyway
+    rows = [{what: name} | describe(runs) | {what: name} for name, runs in groups]  # it may be a column anyway
     said = [column for column in rows[0] if any(row[column] for row in rows)]
     table = Table(title=f"{len(reports)} runs", title_justify="left", box=None, pad_edge=False)
     table.add_column(what, overflow="fold", style="bold")
@@ -105,16 +117,47 @@ def comparison_table(run_dirs: Sequence[str | Path]) -> Table:
     return table
 
 
+def _ablation_row(runs: list[dict[str, Any]]) -> dict[str, str]:
+    given = [_given(run) for run in runs]
+    accuracy, steps, spikes, operations, energy = ([run[key] for run in given] for key in given[0])
+    return {
+        "accuracy": _spread([100 * a for a in accuracy]),
+        "epochs": str(runs[0]["config"]["train"]["num_epochs"]),
+        "T": f"{statistics.mean(steps):.2f}",
+        "spikes": _number(statistics.mean(spikes)),
+        "SOP": _number(statistics.mean(operations)),
+        "energy": _number(statistics.mean(energy), unit="J"),
+        "weights": _number(runs[0]["weight_bytes"], unit="B"),
+    }
+
+
+def _given(report: dict[str, Any]) -> dict[str, float]:
+    """Accuracy, steps, spikes, operations and energy of a sample, up to the step at which it is answered."""
+    exit = report.get("exit", {})
+    return {
+        "accuracy": exit.get("accuracy", report["accuracy"]),
+        "steps": exit.get("mean_steps", report["num_steps"]),
+        "spikes": exit.get("spikes_per_sample", report["spikes_per_sample"]["total"]),
+        "operations": exit.get("synaptic_operations_per_sample", report["synaptic_operations_per_sample"]["total"]),
+        "energy": exit.get("energy_per_sample_joule", report["energy_per_sample_joule"]["snn"]),
+    }
+
+
+def _spread(values: list[float]) -> str:
+    """Percent: the mean, ± the standard deviation where there are several."""
+    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.2f}{spread} %"
+
+
 def _row(runs: list[dict[str, Any]]) -> dict[str, str]:
     """What ``comparison_table`` says of runs that differ only in their seed; "" is what they do not know."""
     accuracy = [100 * run.get("accuracy", math.nan) for run in runs]
     operations = [run.get("synaptic_operations_per_sample", {}).get("total") for run in runs]
     memory, floats = runs[0].get("weight_bytes"), runs[0].get("weight_bytes_float32")
-    spread = f" ± {statistics.stdev(accuracy):.2f}" if len(runs) > 1 else ""
     return {
         "weights": runs[0].get("config", {}).get("model", {}).get("weights", ""),
         "seeds": str(len(runs)) if len(runs) > 1 else "",
-        "accuracy": f"{statistics.mean(accuracy):.2f}{spread} %",
+        "accuracy": _spread(accuracy),
         "weight memory": _number(memory, unit="B"),
         "of float32": f"{100 * memory / floats:.3g} %" if memory and floats else "",
         "operations": _number(statistics.mean(operations), " add") if None not in operations else "",
@@ -169,12 +212,10 @@ def _summary(report: dict[str, Any]) -> list[tuple[str, str, str]]:
     spikes, operations = report.get("spikes_per_sample", {}), report.get("synaptic_operations_per_sample", {})
     of_spikes = f"{spikes['total']:,.0f} ({spikes['negative']:,.0f} negative)" if spikes else ""
     first, added = _number(macs.get("first_layer"), " MAC"), operations.get("total")
-    entered, of_first = operations.get("per_layer", {}).get("input"), first
-    multiplied = macs.get("multiplied", 0)
-    if entered is not None:  # events, each added; those of time surfaces are multiplied
-        added, of_first = added - multiplied, _number(multiplied or entered, " MAC" if multiplied else " add")
-    elif multiplied:  # a mix of codes, at every step
-        of_first = _number(multiplied, " MAC")
+    of_first = first
+    if "multiplied" in macs:  # events or codes, each added; those of time surfaces are multiplied
+        entered, added = operations.get("per_layer", {}).get("input"), macs["added"]
+        of_first = _number(macs["multiplied"] or entered, " MAC" if macs["multiplied"] else " add")
     rows = [
         ("accuracy", _percent(report.get("ann_accuracy")), _percent(report.get("accuracy")) if operations else ""),
         (

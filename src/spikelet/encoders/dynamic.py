@@ -17,6 +17,7 @@ FRAME_CODES = ("delta", "event")
 HIDDEN = 16  # of what makes the gain
 
 Code = Callable[[Tensor, int, torch.Generator | None], Tensor]
+Linear = Callable[[Tensor, Tensor], Tensor]
 
 
 BANK: dict[str, Code] = {
@@ -34,8 +35,8 @@ class DynamicCode(nn.Module):
         x_t = g_t * sum over k of softmax(a)_k * code_k(x)_t
         g_t = 2 * sigmoid(MLP(mean of x, standard deviation of x))_t       for each sample; without ``gain`` 1
 
-    codes      of images "direct" (x at every step), "rate" (Bernoulli spikes), "latency" (one spike, at step
-               round((T - 1) * (1 - x))); of frames "event" (as they are) and "delta" (a spike where they change)
+    codes      of images "direct" (x at every step), "rate" (Bernoulli spikes), "latency" (one spike of x above 0, at
+               step round((T - 1) * (1 - x))); of frames "event" (as they are) and "delta" (a spike where they change)
     num_steps  T, over which images are spread; ``forward`` may be asked for fewer steps, which are then the first ones,
                or for more: no spike of latency comes later, and the gain stays what it was last
 
@@ -68,23 +69,43 @@ class DynamicCode(nn.Module):
         """Whether it encodes frames, not images."""
         return self.codes[0] in FRAME_CODES
 
-    def forward(self, x: Tensor, num_steps: int | None = None, generator: torch.Generator | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        num_steps: int | None = None,
+        generator: torch.Generator | None = None,
+        through: Linear | None = None,
+    ) -> Tensor:
+        """``through``: a linear map of [M, ...], times a factor []; each code passes it on its own, with its share.
+
+        It comes to the same as behind the mix, but sees spikes as spikes, and an image that does not change once.
+        """
+        codes = self._codes(x, num_steps, generator).values()
+        mixed = sum(_passed(code, share, through) for code, share in zip(codes, self.a.softmax(0), strict=True))
+        assert isinstance(mixed, Tensor)
+        return mixed if self.gain is None else mixed * _behind(self._gains(x, len(mixed)), mixed)
+
+    def spikes(self, x: Tensor, num_steps: int | None = None) -> Tensor | None:
+        """What the codes send, spikes or events at each step and site [T, N, ...]; None of an image as it is alone."""
+        sent = [code.abs() for name, code in self._codes(x, num_steps, None).items() if name != "direct"]
+        return torch.stack(sent).sum(0) if sent else None
+
+    def _codes(self, x: Tensor, num_steps: int | None, generator: torch.Generator | None) -> dict[str, Tensor]:
+        """Each code, [T, N, ...]."""
         num_steps = len(x) if self.of_frames else self.num_steps if num_steps is None else num_steps
         check_steps(num_steps)
         if "rate" in self.codes and generator is None:
             generator = self._generator(x.device)
         most = max(num_steps, self.num_steps)
-        codes = (self._code(name, x, most, generator)[:num_steps] for name in self.codes)
-        mixed = sum(share * code for share, code in zip(self.a.softmax(0), codes, strict=True))
-        assert isinstance(mixed, Tensor)
-        return mixed if self.gain is None else mixed * _behind(self._gains(x, num_steps), mixed)
+        return {name: self._code(name, x, most, generator)[:num_steps] for name in self.codes}
 
     def _code(self, name: str, x: Tensor, most: int, generator: torch.Generator | None) -> Tensor:
+        return self._latency(x, most) if name == "latency" else BANK[name](x, most, generator)
+
+    def _latency(self, x: Tensor, most: int) -> Tensor:
         """Where more steps are asked for than this was made for, an image's spikes stay where they were."""
-        if name == "latency" and most > self.num_steps:
-            later = x.new_zeros(most - self.num_steps, *x.shape)
-            return torch.cat([latency(x, self.num_steps), later])
-        return BANK[name](x, most, generator)
+        sent = latency(x, self.num_steps) * (x > 0)
+        return torch.cat([sent, x.new_zeros(max(0, most - self.num_steps), *x.shape)])
 
     def _generator(self, device: torch.device) -> torch.Generator:
         self.passes += self.training
@@ -109,6 +130,15 @@ def check_codes(argument: str, codes: Sequence[str]) -> None:
     one_kind = any(set(codes) <= set(kind) for kind in (IMAGE_CODES, FRAME_CODES))
     if not codes or not one_kind or len(set(codes)) < len(codes):
         raise SpikeletError(f"{argument}: expected {allowed}, got {list(codes)}")
+
+
+def _passed(code: Tensor, share: Tensor, through: Linear | None) -> Tensor:
+    if through is None:
+        return share * code
+    if code.stride(0) == 0:  # the same at every step
+        passed = through(code[0], share)
+        return passed.expand(len(code), *passed.shape)
+    return through(code.flatten(0, 1), share).unflatten(0, code.shape[:2])
 
 
 def _gain(num_steps: int) -> nn.Sequential:

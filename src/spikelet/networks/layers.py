@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from spikelet.encoders import CodingStage, TimeSurface
+from spikelet.encoders import CodingStage, DynamicCode, TimeSurface
 from spikelet.events import Binned
 from spikelet.kernels.conv import Conv, conv_max_pool
 from spikelet.kernels.pool import max_pool
@@ -63,16 +63,36 @@ class SpikingBlock(nn.Module):
         self.gain, self.stage = None, None
         self.input_shape, self.input_unit = input_shape, unit
 
-    def forward(self, x: Tensor, num_steps: int | None = None) -> Tensor:
+    def forward(self, x: Tensor, num_steps: int | None = None, code: DynamicCode | None = None) -> Tensor:
         """Spikes of the layer before [T, N, ...], or a picture [N, ...] to show ``num_steps`` times, to [T, N, ...].
 
-        A picture's currents do not depend on time: they are computed once.
+        A picture's currents do not depend on time: they are computed once. ``code`` encodes either first.
         """
-        current = self._current(x.flatten(0, 1)).unflatten(0, x.shape[:2]) if num_steps is None else self._current(x)
+        if code is not None:
+            current, num_steps = self._coded(x, num_steps, code), None
+        elif num_steps is None:
+            current = self._current(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        else:
+            current = self._current(x)
         sent = self._sent(current, num_steps)
         if self.gain is not None and self.neuron is not None and self.training:
             self.gain.update(self.neuron.spikes(sent))
         return sent
+
+    def _coded(self, x: Tensor, num_steps: int | None, code: DynamicCode) -> Tensor:
+        """Currents [T, N, ...] of a mix of codes; the weights see each code on its own."""
+        mixed, bias = code(x, num_steps, through=self._weighed), self.op.bias
+        current = mixed.flatten(0, 1)
+        if bias is not None:
+            current = current + bias.reshape(-1, *[1] * (current.dim() - 2))
+        return self.pool(self._normed(current)).unflatten(0, mixed.shape[:2])
+
+    def _weighed(self, x: Tensor, factor: Tensor) -> Tensor:
+        """What the weights, times a factor, make of ``x``, without a bias."""
+        weight = factor * self._weight()
+        if isinstance(self.op, nn.Linear):
+            return nn.functional.linear(x.flatten(1).to(weight.dtype), weight)
+        return conv_max_pool(x, weight, None, geometry(self.op), size=1)
 
     def _sent(self, current: Tensor, num_steps: int | None) -> Tensor:
         """What the neurons make of currents [T, N, ...], or of a picture's, [N, ...]."""

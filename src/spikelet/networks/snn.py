@@ -53,7 +53,7 @@ class SNN(nn.Module):
             return self._shown(x, num_steps or self.num_steps)
         frames = self._until(x, num_steps)
         if self.coding is not None:
-            frames = self.coding(frames.to(next(self.parameters()).dtype))
+            return self.layers[0](frames.to(next(self.parameters()).dtype), code=self.coding)
         return self.layers[0](self.neuron().signal(frames))
 
     def pixels(self, images: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ class SNN(nn.Module):
     def _shown(self, images: Tensor, num_steps: int) -> Tensor:
         pixels = self.pixels(images)
         if self.coding is not None:
-            return self.layers[0](self.coding(pixels, num_steps))
+            return self.layers[0](pixels, num_steps, self.coding)
         if self.settings.neuron != "trace":
             return self.layers[0](pixels, num_steps)
         rising = self.neuron().signal(pixels.expand(num_steps, *pixels.shape))  # so no step's currents are another's
@@ -125,7 +125,7 @@ class SNN(nn.Module):
         """Logits of a batch and, with ``record``, its spikes and synaptic operations; with ``samples`` those of each
         sample, too. In evaluation mode.
         """
-        training = self.training
+        training, num_steps = self.training, num_steps or self.settings.stop_after
         self.eval()
         try:
             tally = _Tally(self, samples)
@@ -185,11 +185,9 @@ class _Tally:
 
     def _hook(self, name: str):
         def hook(block: SpikingBlock, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            if self.events is not None or name != next(iter(self.blocks)):  # else a picture: no spikes reach it
-                tables = (kind(block.op, block.input_shape) for kind in (fanout, effective_fanout))
-                coded = self.network.coding is not None and name == next(iter(self.blocks))
-                arrived = (inputs[0] != 0).to(inputs[0].dtype) if coded else self.neuron.spikes(inputs[0])
-                full, nonzero = tables
+            arrived = self._arrived(name, inputs[0], len(output))
+            if arrived is not None:
+                full, nonzero = (kind(block.op, block.input_shape) for kind in (fanout, effective_fanout))
                 self.operations[name] = np.stack([_operations(arrived, t, block.input_unit) for t in (full, nonzero)])
                 if self.samples:
                     self.sample_operations[name] = _sample_operations(arrived, full, block.input_unit)
@@ -197,6 +195,15 @@ class _Tally:
                 self._count(name, self.neuron.spikes(output))
 
         return hook
+
+    def _arrived(self, name: str, x: Tensor, num_steps: int) -> Tensor | None:
+        """The spikes [T, N, ...] that reach a layer; None where that is a picture alone."""
+        if name != next(iter(self.blocks)) or (self.network.coding is None and self.events is not None):
+            return self.neuron.spikes(x)
+        sent = None if self.network.coding is None else self.network.coding.spikes(x, num_steps)
+        if sent is not None and self.events is None:
+            self.events = _numpy(sent.flatten(1).sum(1, dtype=torch.float64))
+        return sent
 
     def _look(self, surface: SurfaceBlock, inputs: tuple[Binned, ...], output: Tensor) -> None:
         """What happens in the time surfaces; each of their events weighs a patch."""

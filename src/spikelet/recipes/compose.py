@@ -278,7 +278,13 @@ def _command_line(words: list[str]) -> Iterator[list[str]]:
 
 
 def remove_empty(folder: Path) -> None:
-    """Take away a run folder in which nothing was written, and the folders above it that are empty then."""
+    """Take away a run folder in which nothing was written, and the folders above it that are empty then.
+
+    The current folder stays, and so does all above it.
+    """
+    here = Path.cwd()
     with suppress(OSError):
         for empty in (folder, *folder.parents):
+            if here.is_relative_to(empty):
+                break
             empty.rmdir()
