@@ -553,7 +553,8 @@ def test_data_that_are_not_the_official_ones(elsewhere: Path, capsys: pytest.Cap
         (["evaluate", "small", "num_step=2"], ("num_step", "did you mean num_steps?")),
         (["evaluate", "small", "num_steps=two"], ("evaluate.num_steps", "two")),
         (["evaluate", "small", "num_steps=0"], ("evaluate.num_steps: expected at least 1, got 0",)),
-        (["evaluate", "small", "fast"], ("RUN", "exactly one")),
+        (["evaluate", "small", "fast"], ("RUN", "fast is no run folder")),
+        (["evaluate"], ("RUN", "exactly one")),
         (["evaluate", "small", "exit.confidence=0"], ("exit.confidence: expected above 0, at most 1, got 0",)),
         (["evaluate", "small", "exit.entropy=1.1"], ("exit.entropy: expected above 0, at most 1, got 1.1",)),
         (["evaluate", "small", "exit.margin=0"], ("exit.margin: expected a whole number of at least 1, got 0",)),
@@ -638,3 +639,20 @@ def test_packaged_networks_are_found_by_name() -> None:
     for name, file in runs.packaged_networks().items():
         target = runs.find(name)
         assert target.file == file and target.config.data.name in DATASETS
+
+
+def test_several_networks_in_one_table(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    short = ["train.num_epochs=1", "trainer.limit_train_batches=2", "trainer.enable_progress_bar=false"]
+    assert cli.main(["train", "recipe=digits-demo", "exp_id=first", *short]) == 0
+    assert cli.main(["train", "recipe=digits-demo", "exp_id=second", "seed=2", *short]) == 0
+    capsys.readouterr()
+    assert cli.main(["evaluate", "first", "second", "device=cpu", "num_steps=2"]) == 0
+    told = capsys.readouterr().out
+    assert "2 evaluations" in told and "\nfirst " in told and "\nsecond " in told
+    assert cli.main(["evaluate", "first", "second", "output=here"]) == 2
+    assert "evaluate with output=FOLDER takes exactly one, got 2: first second" in capsys.readouterr().err
+    assert cli.main(["evaluate", "first", "device=cuda"]) == 2
+    assert "device: converted networks and ANNs are evaluated on the CPU" in capsys.readouterr().err
+    assert cli.main(["evaluate", "first", "device=tpu"]) == 2
+    assert "device: expected cpu or cuda, got 'tpu'" in capsys.readouterr().err

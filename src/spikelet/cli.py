@@ -72,8 +72,9 @@ interrupted one was. hydra/launcher=joblib trains several at once, where hydra-j
   spikelet ablate recipe=mnist-eval
   spikelet ablate recipe=nmnist-eval seed=1 data.protocol=first-1000""",
     "evaluate": """\
-spikelet evaluate RUN [key=value ...]
-Keys: num_steps input_noise split batch_size num_threads seed data.root data.verify data.download output.
+spikelet evaluate RUN [RUN ...] [key=value ...]
+Keys: num_steps input_noise split batch_size device=cpu|cuda num_threads seed data.root data.verify data.download
+output. Several RUNs end in one table.
 A run's own settings renew its report.json; others go to RUN/evaluate/... or to output=FOLDER.
 Early exit, by one of exit.confidence exit.entropy exit.margin (integers), or by exit.loss: the percentage points of
 validation samples that may answer otherwise, for which the threshold is found.
@@ -128,6 +129,7 @@ EVALUATE_KEYS = {
     "input_noise": "evaluate.input_noise",
     "split": "evaluate.split",
     "batch_size": "evaluate.batch_size",
+    "device": "evaluate.device",
     "num_threads": "num_threads",
     "seed": "seed",
     "data.root": "data.root",
@@ -362,17 +364,23 @@ def _demo(words: list[str]) -> None:
 
 
 def _evaluate(words: list[str]) -> None:
-    from spikelet import runs
+    from spikelet import report, runs
 
     plain, pairs, _, _ = _split(words)
-    name = _one(plain, "evaluate")
     given = _keys(pairs, [*EVALUATE_KEYS, "output"], "evaluate")
+    if len(plain) != 1 and (not plain or "output" in given):
+        _one(plain, "evaluate with output=FOLDER" if plain else "evaluate")
     output = Path(given.pop("output")) if "output" in given else None
-    target = runs.find(name, [f"{EVALUATE_KEYS[k]}={v}" for k, v in given.items()])
+    targets = [runs.find(name, [f"{EVALUATE_KEYS[k]}={v}" for k, v in given.items()]) for name in plain]
     changed = [f"{key}={value}" for key, value in given.items() if key in RESULT_KEYS]
-    console = _console()
-    report, folder = runs.evaluate(target, changed, output, say=console.print)
-    _show(console, report, folder)
+    console, found = _console(), []
+    for target in targets:
+        told, folder = runs.evaluate(target, changed, output, say=console.print)
+        found.append(told)
+        if len(targets) == 1:
+            _show(console, told, folder)
+    if len(targets) > 1:
+        console.print(report.evaluations_table(plain, found))
 
 
 def _convert(words: list[str]) -> None:

@@ -102,45 +102,72 @@ def ablation_table(run_dirs: Sequence[str | Path]) -> Table:
     return _table(run_dirs, _ablation_row)
 
 
+def evaluations_table(names: Sequence[str], reports: Sequence[dict[str, Any]]) -> Table:
+    """Evaluations of several networks: a row for each, with early exit of the answers given early."""
+    rows = [{"run": name} | _evaluation_row(report) for name, report in zip(names, reports, strict=True)]
+    return _built(f"{len(rows)} evaluations", rows)
+
+
 def _table(run_dirs: Sequence[str | Path], describe: Callable[[list[dict[str, Any]]], dict[str, str]]) -> Table:
     folders, reports = _read_several(run_dirs)
     swept, groups = _groups(folders, reports)
     what = swept.replace("_", " ") or "run"
     rows = [{what: name} | describe(runs) | {what: name} for name, runs in groups]  # it may be a column anyway
-    said = [column for column in rows[0] if any(row[column] for row in rows)]
-    table = Table(title=f"{len(reports)} runs", title_justify="left", box=None, pad_edge=False)
+    return _built(f"{len(reports)} runs", rows)
+
+
+def _built(title: str, rows: list[dict[str, str]]) -> Table:
+    """The first column is the rows' name; what no row has is no column."""
+    what, *said = [column for column in rows[0] if any(row[column] for row in rows)]
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     table.add_column(what, overflow="fold", style="bold")
-    for column in said[1:]:
-        table.add_column(column, justify="left" if column == "weights" else "right", no_wrap=True)
+    for column in said:
+        table.add_column(column, justify="left" if column in ("weights", "data") else "right", no_wrap=True)
     for row in rows:
-        table.add_row(*(row[column] or "-" for column in said))
+        table.add_row(*(row[column] or "-" for column in (what, *said)))
     return table
+
+
+def _evaluation_row(report: dict[str, Any]) -> dict[str, str]:
+    given = _given(report)
+    steps, seconds = given["steps"], report.get("seconds")
+    return {
+        "data": report.get("data", ""),
+        "accuracy": _percent(given["accuracy"]),
+        "seconds": f"{seconds:.1f}" if seconds is not None else "",
+        "T": f"{steps:.3g}" if steps is not None else "",
+        "spikes": _number(given["spikes"]),
+        "SOP": _number(given["operations"]),
+        "energy": _number(given["energy"], unit="J"),
+    }
 
 
 def _ablation_row(runs: list[dict[str, Any]]) -> dict[str, str]:
     given = [_given(run) for run in runs]
-    accuracy, steps, spikes, operations, energy = ([run[key] for run in given] for key in given[0])
+    mean = {key: statistics.mean(run[key] or 0.0 for run in given) for key in given[0]}
     return {
-        "accuracy": _spread([100 * a for a in accuracy]),
+        "accuracy": _spread([100 * run["accuracy"] for run in given]),  # type: ignore[operator]
         "epochs": str(runs[0]["config"]["train"]["num_epochs"]),
-        "T": f"{statistics.mean(steps):.2f}",
-        "spikes": _number(statistics.mean(spikes)),
-        "SOP": _number(statistics.mean(operations)),
-        "energy": _number(statistics.mean(energy), unit="J"),
+        "T": f"{mean['steps']:.2f}",
+        "spikes": _number(mean["spikes"]),
+        "SOP": _number(mean["operations"]),
+        "energy": _number(mean["energy"], unit="J"),
         "weights": _number(runs[0]["weight_bytes"], unit="B"),
     }
 
 
-def _given(report: dict[str, Any]) -> dict[str, float]:
-    """Accuracy, steps, spikes, operations and energy of a sample, up to the step at which it is answered."""
-    exit = report.get("exit", {})
-    return {
-        "accuracy": exit.get("accuracy", report["accuracy"]),
-        "steps": exit.get("mean_steps", report["num_steps"]),
-        "spikes": exit.get("spikes_per_sample", report["spikes_per_sample"]["total"]),
-        "operations": exit.get("synaptic_operations_per_sample", report["synaptic_operations_per_sample"]["total"]),
-        "energy": exit.get("energy_per_sample_joule", report["energy_per_sample_joule"]["snn"]),
+def _given(report: dict[str, Any]) -> dict[str, float | None]:
+    """Accuracy, steps, spikes, operations and energy of a sample, up to where it is answered; None: there are none."""
+    early = report.get("exit", {})
+    whole = {
+        "accuracy": report["accuracy"],
+        "mean_steps": report.get("num_steps"),
+        "spikes_per_sample": report.get("spikes_per_sample", {}).get("total"),
+        "synaptic_operations_per_sample": report.get("synaptic_operations_per_sample", {}).get("total"),
+        "energy_per_sample_joule": report["energy_per_sample_joule"].get("snn"),
     }
+    names = ("accuracy", "steps", "spikes", "operations", "energy")
+    return {name: early.get(key, value) for name, (key, value) in zip(names, whole.items(), strict=True)}
 
 
 def _spread(values: list[float]) -> str:

@@ -427,7 +427,10 @@ def evaluate(
     if target.folder is not None:
         output = output or (target.folder / "evaluate" / ",".join(changed) if changed else target.folder)
     how = _how(config, network) | ({"num_steps": steps} if steps else {})
-    if network is not None and config.model.neuron is not None and not _is_integer(config):
+    trained = network is not None and config.model.neuron is not None and not _is_integer(config)
+    _check_device(config, trained)
+    if trained:
+        network.to(config.evaluate.device)
         report = measure(network, loader, **how, exit=exit_rule(config, network, how["num_steps"], say))
     elif network is not None and config.model.k is None:
         report = evaluate_ann(network, loader)
@@ -446,6 +449,15 @@ def evaluate(
         output.mkdir(parents=True, exist_ok=True)
         save_report(report, output / REPORT)
     return report, output
+
+
+def _check_device(config: Config, trained: bool) -> None:
+    import torch
+
+    if config.evaluate.device != "cpu" and not trained:
+        raise SpikeletError("device: converted networks and ANNs are evaluated on the CPU; expected cpu, got cuda")
+    if config.evaluate.device == "cuda" and not torch.cuda.is_available():
+        raise SpikeletError("device: torch finds no GPU here; expected cpu, got cuda")
 
 
 def exit_rule(config: Config, converted: Any, num_steps: int, say: Say) -> Any:

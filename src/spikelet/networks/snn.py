@@ -126,6 +126,7 @@ class SNN(nn.Module):
         sample, too. In evaluation mode.
         """
         training, num_steps = self.training, num_steps or self.settings.stop_after
+        x = x.to(next(self.parameters()).device)
         self.eval()
         try:
             tally = _Tally(self, samples)

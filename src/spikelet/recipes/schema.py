@@ -74,9 +74,11 @@ class EvaluateSettings:
     samples       of a spiking network: how many test samples get an animation and a raster
     input_noise   every pixel is multiplied by 1 + input_noise * (U - 1/2), once per image
     settle_steps  steps after which every neuron must hold the count of the closed form
+    device        "cpu", or "cuda" for a network that was trained through time, in floating point
     """
 
     split: str = "test"
+    device: str = "cpu"
     num_steps: int = 8
     settle_steps: int = 64
     batch_size: int = 200
@@ -202,6 +204,8 @@ class Config:
             raise SpikeletError(f"data.train_split: expected train or train+val, got {self.data.train_split!r}")
         if self.data.frames not in ("time", "count"):
             raise SpikeletError(f"data.frames: expected time or count, got {self.data.frames!r}")
+        if self.evaluate.device not in ("cpu", "cuda"):
+            raise SpikeletError(f"device: expected cpu or cuda, got {self.evaluate.device!r}")
         for name, value in (
             ("data.subset", self.data.subset),
             ("data.downsample", self.data.downsample),

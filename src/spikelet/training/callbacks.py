@@ -176,8 +176,8 @@ class FewerSteps(Callback):
         if trainer.sanity_checking:
             return
         self.best = max(self.best, accuracy)
-        if accuracy >= self.best - self.margin:
-            self._set(pl_module, max(self.num_steps - 1, self.min_steps))
+        if accuracy >= self.best - self.margin and self.num_steps > self.min_steps:
+            self._set(pl_module, self.num_steps - 1)
 
     def _set(self, pl_module, num_steps: int) -> None:
         self.num_steps = pl_module.network.settings.stop_after = num_steps
