@@ -28,7 +28,7 @@ SHORT = (
     "trainer.enable_progress_bar=false",
     *QUIET,
 )
-APPENDED = {"train": SHORT, "demo": SHORT, "evaluate": QUIET, "convert": QUIET}
+APPENDED = {"train": SHORT, "ablate": SHORT, "demo": SHORT} | dict.fromkeys(("evaluate", "convert", "calibrate"), QUIET)
 
 
 def blocks(page: Path, language: str) -> Iterator[tuple[int, str]]:
