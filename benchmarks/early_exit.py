@@ -96,11 +96,11 @@ def show(table: list[dict], facts: dict[str, Any]) -> None:
 def main() -> None:
     given = arguments()
     doctor.prepare(given.threads)
-    network, unseen, test = load(given.network), MNIST(given.data, "val"), MNIST(given.data, "test")
-    rules = choices(network, unseen.images.numpy(), given)
+    network, judged, test = load(given.network), MNIST(given.data, "val"), MNIST(given.data, "test")
+    rules = choices(network, judged.images.numpy(), given)
     outcomes = {name: outcome(network, test, rule, given) for name, rule in rules.items()}
     facts: dict[str, Any] = {"model": given.network.name, "num_steps": given.steps, "rounds": given.rounds}
-    facts |= {"chosen_on": len(unseen), "processor": doctor.processor(), "allocator": allocator()}
+    facts |= {"chosen_on": len(judged), "processor": doctor.processor(), "allocator": allocator()}
     table = rows(network, rules, outcomes, test.images[:2000].numpy(), given)
     show(table, facts)
     if given.json is not None:

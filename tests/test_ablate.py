@@ -14,7 +14,7 @@ SHORT = [
     "data.name=digits",
     "data.augment=none",
     "model.notation=8C3p1-MP2-FC10",
-    "train.num_epochs=1",
+    "train.num_epochs=2",
     "train.steps_margin=1",
     "trainer.limit_train_batches=2",
     "trainer.enable_progress_bar=false",
@@ -50,7 +50,7 @@ def test_four_variants_of_a_recipe_and_going_on(tmp_path, monkeypatch, capsys) -
         run_folder(2, "all") / "report.json"
     }
     with (run_folder(2, "all") / "metrics.csv").open(newline="") as file:
-        assert len(list(csv.DictReader(file))) == 1
+        assert len(list(csv.DictReader(file))) == 2
     assert cli.main(["ablate", *SHORT, "train.lr=0.5"]) == 2
     assert "train.lr: runs/mnist-eval-s1,variant=all was begun with 0.003, now got 0.5" in capsys.readouterr().err
 

@@ -255,16 +255,18 @@ def test_fewer_steps_and_resuming_with_them(tmp_path) -> None:
 
 
 def test_a_step_less_only_near_the_best_accuracy() -> None:
-    network = digits_snn()
-    module, callback = Classifier(network, TrainSettings(), None, 1, 1), FewerSteps(min_steps=2, margin=0.01)
+    module, callback = Classifier(digits_snn(), TrainSettings(), None, 1, 1), FewerSteps(min_steps=2, margin=0.01)
     trainer = Trainer(logger=False, enable_checkpointing=False)
     callback.on_fit_start(trainer, module)
-    steps = []
-    for accuracy in (0.5, 0.48, 0.495, 0.6, 0.7):
+    spared = []
+    for accuracy in (0.5, 0.48, 0.495, 0.6):
         trainer.callback_metrics["val_accuracy"] = torch.tensor(accuracy)
         callback.on_validation_end(trainer, module)
-        steps.append(network.settings.stop_after)
-    assert steps == [4, 4, 3, 2, 2]
+        spared.append(callback.spare)
+    assert spared == [True, False, True, True] and module.network.num_steps == 5  # the epochs to come have fewer
+    callback.min_steps = 5
+    callback.on_validation_end(trainer, module)
+    assert not callback.spare
 
 
 @pytest.mark.parametrize(("key", "value"), [("rate_cost", 1.0), ("exit_cost", 1.0), ("min_steps", 2)])

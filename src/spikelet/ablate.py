@@ -43,8 +43,8 @@ def plan(words: list[str]) -> tuple[list[str], list[Path]]:
             raise SpikeletError(
                 f"{key}: every run of an ablation has its own folder and goes on by itself; leave it out"
             )
-    for key in VARIED:
-        if key in given:
+    for key in given:
+        if key in VARIED or key.startswith("exit."):
             raise SpikeletError(f"{key}: this is what the variants differ in; change it in a recipe of your own")
     seeds = given.get("seed", ",".join(map(str, SEEDS))).split(",")
     variants = given.get("variant", ",".join(VARIANTS)).split(",")

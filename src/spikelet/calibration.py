@@ -22,18 +22,18 @@ CALIBRATE = "calibrate"
 Track = Callable[[Sequence[Any]], Iterable[Any]]
 
 
-def run(target: Target, say: Say = print, track: Track = iter) -> Path:
+def run(target: Target, say: Say = print, track: Track = iter) -> tuple[Path, int]:
     """Correct the trained network of ``target`` at ``calibrate.level``, evaluate it, and itself without correction.
 
-    Both leave their network and their report in calibrate/LEVEL,STEPS/ of the run folder; the folder calibrate/ is
-    returned. A report that was made of the same network before stays as it is. ``track`` is given the layers that are
-    corrected and yields them.
+    Both leave their network and their report in calibrate/LEVEL,STEPS/ of the run folder; the folder calibrate/ and the
+    steps are returned. A report that was made of the same network before stays as it is. ``track`` is given the layers
+    that are corrected and yields them.
     """
     config = target.config
     _check(target)
     doctor.prepare(config.num_threads)
     network, loader = target.network(), build.loader(config, config.evaluate.split)
-    images, steps = _images(config), num_steps(config)
+    images, steps = _images(config), num_steps(config, network)
     assert target.folder is not None
     for level in dict.fromkeys(("none", config.calibrate.level)):
         place = target.folder / CALIBRATE / f"{level},{steps}"
@@ -42,7 +42,10 @@ def run(target: Target, say: Say = print, track: Track = iter) -> Path:
         made = calibrate(
             network, images, level, steps, per_channel=per_channel, shift=shift, seed=config.seed, track=track
         )
-        made.metadata = describe(config, steps) | {"model": asdict(made.settings), "calibration": _told(config, level)}
+        made.metadata = describe(config, steps) | {
+            "model": asdict(made.settings),
+            "calibration": _told(config, level, steps),
+        }
         if _is_known(place, made, config):
             say(f"{shown(place)} has the report of this network")
             continue
@@ -52,14 +55,14 @@ def run(target: Target, say: Say = print, track: Track = iter) -> Path:
         place.mkdir(parents=True, exist_ok=True)
         save(made, place / NETWORK)
         save_report(signed(report, config), place / REPORT)
-    return target.folder / CALIBRATE
+    return target.folder / CALIBRATE, steps
 
 
-def num_steps(config: Config) -> int:
+def num_steps(config: Config, network: Any) -> int:
     """The steps T to calibrate for; by default half of those that a spiking network was trained with."""
     if config.calibrate.num_steps is not None:
         return config.calibrate.num_steps
-    return config.evaluate.num_steps if config.model.neuron is None else max(1, config.model.num_steps // 2)
+    return max(1, network.num_steps // 2) if isinstance(network, SNN) else config.evaluate.num_steps
 
 
 def _check(target: Target) -> None:
@@ -86,14 +89,14 @@ def _images(config: Config) -> Tensor:
     return images[torch.randperm(len(images), generator=torch.Generator().manual_seed(config.seed))[:number]]
 
 
-def _told(config: Config, level: str) -> dict[str, Any]:
-    return asdict(config.calibrate) | {"level": level, "num_steps": num_steps(config)}
+def _told(config: Config, level: str, steps: int) -> dict[str, Any]:
+    return asdict(config.calibrate) | {"level": level, "num_steps": steps}
 
 
 def _teacher(network: Any, loader: Any) -> dict[str, Any]:
     """What there is to lose: the accuracy of the ANN, or of the network in all of its own steps."""
     if isinstance(network, SNN):
-        return {"teacher_accuracy": evaluate(network, loader, network.settings.num_steps)["accuracy"]}
+        return {"teacher_accuracy": evaluate(network, loader, network.num_steps)["accuracy"]}
     return {"ann_accuracy": evaluate_ann(network, loader)["accuracy"]}
 
 

@@ -413,10 +413,9 @@ def _calibrate(words: list[str]) -> None:
         raise SpikeletError("level: expected light or advanced, got none")
     target = runs.find(name, [f"{CALIBRATE_KEYS[k]}={v}" for k, v in given.items()])
     console = _console()
-    folder = calibration.run(
+    folder, steps = calibration.run(
         target, console.print, lambda layers: track(layers, "correcting layers", console=console, transient=True)
     )
-    steps = calibration.num_steps(target.config)
     console.print(report.calibration_table(folder, steps))
     console.print(f"networks and reports: {runs.shown(folder)}")
     console.print(f"figure: {runs.shown(report.write_calibration(folder, steps))}")

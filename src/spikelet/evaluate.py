@@ -95,7 +95,7 @@ def evaluate(
     operations = activity["synaptic_operations_per_sample"]["total"]
     entered = activity["synaptic_operations_per_sample"]["per_layer"].get("input")
     multiplied, added = _parts(converted, operations, entered)
-    passes = 1 if entered is None or _mixes(converted) else len(curve)
+    passes = 1 if entered is None or _mixed(converted) else len(curve)
     cost = _cost(converted, multiplied, added, energy, passes)
     if exit is not None:
         report["exit"] = _early(Trial.join(trials), exit, converted, "input" in activity, energy)
@@ -171,15 +171,16 @@ def _parts(converted: Spiking, operations: float, entered: float | None) -> tupl
     """
     if entered is None:
         return None, operations
-    if _mixes(converted):
-        return _first_macs(converted) if "direct" in converted.settings.coding else 0, operations  # type: ignore[union-attr]
+    if codes := _mixed(converted):
+        return _first_macs(converted) if "direct" in codes else 0, operations
     multiplied = entered if _has_surface(converted) else 0
     return multiplied, operations - multiplied
 
 
-def _mixes(network: Spiking) -> bool:
-    """Whether it makes spikes of images by a mix of codes."""
-    return isinstance(network, SNN) and network.coding is not None and not network.coding.of_frames
+def _mixed(network: Spiking) -> tuple[str, ...]:
+    """The codes whose mix it makes of images, none where it takes these as they are."""
+    coding = network.coding if isinstance(network, SNN) else None
+    return () if coding is None or coding.of_frames else coding.codes
 
 
 def _first_macs(converted: Spiking) -> int:

@@ -192,13 +192,14 @@ def _row(runs: list[dict[str, Any]]) -> dict[str, str]:
 
 
 def calibrations(folder: Path, num_steps: int) -> dict[str, dict[str, Any]]:
-    """The reports of a run's ``calibrate`` folder for ``num_steps`` steps, by level, the least first."""
-    levels = ("none", "light", "advanced")
-    return {
-        level: read_report(folder / f"{level},{num_steps}")
-        for level in levels
-        if (folder / f"{level},{num_steps}" / "report.json").is_file()
-    }
+    """The reports of a run's ``calibrate`` folder for ``num_steps`` steps, by level, the least first.
+
+    Those that were made with the same settings as without correction, which every calibration makes anew.
+    """
+    places = {level: folder / f"{level},{num_steps}" for level in ("none", "light", "advanced")}
+    found = {level: read_report(place) for level, place in places.items() if (place / "report.json").is_file()}
+    settings = {level: report["calibration"] | {"level": ""} for level, report in found.items()}
+    return {level: report for level, report in found.items() if settings[level] == settings.get("none")}
 
 
 def calibration_table(folder: Path, num_steps: int) -> Table:
@@ -271,7 +272,7 @@ def _early(told: dict[str, Any]) -> list[tuple[str, str, str]]:
     return [
         (f"exit: {told['rule']} {told['threshold']:.4g}", "", _percent(told["accuracy"])),
         ("  mean steps", "", f"{told['mean_steps']:.2f}"),
-        ("  operations", "", _number(told["synaptic_operations_per_sample"], " add")),
+        ("  operations", "", _number(told["synaptic_operations_per_sample"])),
         ("  energy, 45 nm", "", _number(told["energy_per_sample_joule"], unit="J")),
     ]
 

@@ -51,6 +51,7 @@ def train(config: Config, run_dir: Path, say: Say = print) -> dict[str, Any]:
         start_from(config.init_from, network)
     teacher = teacher_of(config, network) if config.teacher is not None else None
     check_trainer(config.trainer)
+    build.exit_rule(config.exit, _is_integer(config))
     claim(config, run_dir)
     from spikelet.training import fit
 
@@ -237,11 +238,12 @@ def claim(config: Config, run_dir: Path) -> None:
 
 
 def finished(config: Config, run_dir: Path) -> bool:
-    """Whether ``run_dir`` has the report of this configuration. Raises SpikeletError where it is another's."""
+    """Whether ``run_dir`` has the report of this configuration. Raises SpikeletError where it was trained otherwise."""
     if config.overwrite or not (run_dir / REPORT).is_file() or not (run_dir / CONFIG).is_file():
         return False
-    _check_same(config, schema.load(run_dir / CONFIG), run_dir)
-    return True
+    before = schema.load(run_dir / CONFIG)
+    _check_same(config, before, run_dir)
+    return config.exit == before.exit and config.evaluate == before.evaluate
 
 
 def _check_same(now: Config, before: Config, run_dir: Path) -> None:

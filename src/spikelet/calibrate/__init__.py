@@ -34,7 +34,7 @@ def calibrate(
 
     Of an ANN with plain ReLUs: IF neurons with soft reset (``to_soft_reset``), whose thresholds have the least square
     error on the images (``mmse_thresholds``), for each layer or ``per_channel``. Of an ``SNN`` of LIF neurons: itself
-    in fewer steps than its own ``settings.num_steps``, which are its teacher.
+    in fewer steps than its own ``num_steps``, which are its teacher.
 
         none      no correction
         light     per layer, in order: the bias of each channel, so that the layer sends what its teacher sends
@@ -94,8 +94,8 @@ def _of_ann(
 
 def _of_snn(network: SNN, images: Tensor, num_steps: int) -> tuple[SNN, Iterator[Tensor]]:
     """The network with fewer steps, and what it sends per step in all of its own."""
-    student, steps = deepcopy(network).eval(), network.settings.num_steps
-    student.settings.num_steps = num_steps
+    student, steps = deepcopy(network).eval(), network.num_steps
+    student.settings.num_steps, student.settings.stop_after = num_steps, None
 
     def teacher() -> Iterator[Tensor]:
         for layer, inputs in walk(deepcopy(network).eval(), images, steps):
@@ -123,6 +123,8 @@ def _check(network: Network | SNN, images: Tensor, level: str, num_steps: int) -
 
 
 def _check_trained(network: SNN, num_steps: int) -> None:
+    if network.coding is not None:
+        raise ConversionError(f"model.coding: a mix of codes cannot be calibrated yet; got {network.settings.coding}")
     for name, layer in network.layers.named_children():
         if not isinstance(layer, SpikingBlock | SpikePool):
             raise ConversionError(f"layer {name}: a {type(layer).__name__} cannot be calibrated yet")
@@ -130,8 +132,8 @@ def _check_trained(network: SNN, num_steps: int) -> None:
             raise ConversionError(f"layer {name}: expected LIF neurons, got {layer.neuron}")
     if not network.settings.bias and network.settings.norm == "none":
         raise SpikeletError("model.bias: false leaves no bias to correct; expected true, or a batch norm")
-    if num_steps >= network.settings.num_steps:
+    if num_steps >= network.num_steps:
         raise SpikeletError(
-            f"num_steps: a network that was trained with {network.settings.num_steps} steps is its own teacher; "
-            f"expected 1 to {network.settings.num_steps - 1}, got {num_steps}"
+            f"num_steps: a network that was trained with {network.num_steps} steps is its own teacher; "
+            f"expected 1 to {network.num_steps - 1}, got {num_steps}"
         )

@@ -83,9 +83,11 @@ def gap(layer: SpikingBlock, inputs: Inputs, target: Tensor) -> Tensor:
 def correct_bias(layer: SpikingBlock, inputs: Inputs, target: Tensor) -> None:
     """b_c = b_c - V * mean over samples and plane of (sent per step - target)        per channel c, threshold V.
 
-    The bias of a layer with a batch norm is the norm's.
+    The bias of a layer with a batch norm is the norm's; a readout behind such layers has none and stays.
     """
     bias = layer.op.bias if layer.norm is None else layer.norm.bias
+    if bias is None:
+        return
     wrong = gap(layer, inputs, target)
     bias -= _threshold(layer) * wrong.flatten(1).mean(1) if wrong.dim() > 1 else _threshold(layer) * wrong  # type: ignore[operator]
 

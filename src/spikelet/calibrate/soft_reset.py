@@ -27,12 +27,16 @@ IF_SETTINGS: dict[str, Any] = {
     "v_threshold": 1.0,
     "reset": "subtract",
     "norm": "none",
+    "bias": True,
     "readout": "current",
+    "stop_after": None,
 }
 
 
 def check(network: Network) -> None:
     """Raise ConversionError, naming the layer and why, where ``network`` has no form of IF neurons."""
+    if len(network.blocks()) < 2:
+        raise ConversionError("network: a single layer has no neurons; expected at least one hidden layer")
     for name, layer in network.layers.named_children():
         if isinstance(layer, Block):
             _check_block(name, layer)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from spikelet.encoders import DynamicCode
 from spikelet.errors import ConversionError, SpikeletError
 from spikelet.integer import LIF as IntegerLIF
 from spikelet.integer import SRM as IntegerSRM
@@ -79,8 +80,9 @@ class FixedPointBlock(SpikingBlock):
         self.pixel_unit = pixel_unit
         self.peak = round(1 / unit) if pixel_unit is None else PIXEL_MAX
 
-    def forward(self, x: Tensor, num_steps: int | None = None) -> Tensor:
+    def forward(self, x: Tensor, num_steps: int | None = None, code: DynamicCode | None = None) -> Tensor:
         """As ``SpikingBlock.forward``."""
+        assert code is None, "a mix of codes is refused when the network is built"
         numbers, unit = self.numbers(shown=num_steps is not None), self._unit(num_steps is not None)
         with torch.autocast(x.device.type, enabled=False), torch.backends.cudnn.flags(allow_tf32=False):
             x = x.float() if unit == 1 else _round(x.float() / unit)

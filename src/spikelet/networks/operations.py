@@ -15,6 +15,8 @@ from spikelet.networks.snn import SNN
 class OperationMeter:
     """Adds up the synaptic operations of a forward pass: activation counts times true fan-out, differentiable.
 
+    Those of the ``blocks``: all but the first, which reads the input.
+
     >>> from spikelet.networks import build
     >>> network = build("4C3-P2-FC10", (1, 8, 8))
     >>> with measure_operations(network) as meter:
@@ -28,6 +30,7 @@ class OperationMeter:
         if not (isinstance(network, SNN) and network.surface is not None):
             blocks = blocks[1:]  # what reaches the first one is the input
         self.total = torch.zeros(())
+        self.blocks = blocks
         self._fanout = {b: (fanout(b.op, b.input_shape) / b.input_unit).float() for b in blocks}
         self._neuron = network.neuron() if isinstance(network, SNN) else None
 

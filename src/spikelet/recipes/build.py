@@ -1,6 +1,7 @@
 """From names to objects: the only place that knows which data set, augmentation or network a recipe's word means."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -189,7 +190,7 @@ def network(config: Config) -> Network | SNN:
     import torch
 
     torch.manual_seed(config.seed)
-    return networks.build(config.model, input_shape(config.data))
+    return networks.build(deepcopy(config.model), input_shape(config.data))
 
 
 def check_classes(network: Network | SNN, loader: DataLoader) -> None:

@@ -17,6 +17,8 @@ from spikelet.networks import NetworkSettings
 from spikelet.training import TrainSettings
 from spikelet.training.losses import Trace
 
+RENAMED = {"train.operation_cost_ramp": "train.cost_ramp"}  # in runs of version 0.1.0
+
 
 @dataclass
 class DataSettings:
@@ -144,7 +146,12 @@ class ExitSettings:
         """Raise SpikeletError on the first value that makes no sense."""
         given = self.given()
         if len(given) > 1:
-            raise SpikeletError(f"exit: expected one of confidence, entropy, margin, loss, got {', '.join(given)}")
+            expected = "one of confidence, entropy, margin, loss (exit.confidence=null takes a recipe's back)"
+            raise SpikeletError(f"exit: expected {expected}, got {', '.join(given)}")
+        if self.temperature is not None and not {"confidence", "entropy", "loss"} & given.keys():
+            raise SpikeletError(
+                f"exit.temperature: expected null without a softmax to divide for, got {self.temperature}"
+            )
         for name in ("confidence", "entropy"):
             if name in given and not 0 < given[name] <= 1:
                 raise SpikeletError(f"exit.{name}: expected above 0, at most 1, got {given[name]}")
@@ -193,6 +200,9 @@ class Config:
         self.model.check()
         self.train.check()
         self.train.check_spiking(self.model.neuron is not None)
+        if self.train.min_steps is not None and self.train.min_steps >= self.model.num_steps:
+            allowed = f"null or less than model.num_steps, {self.model.num_steps}"
+            raise SpikeletError(f"train.min_steps: expected {allowed}, got {self.train.min_steps}")
         self.calibrate.check()
         self._check_trace()
         self.exit.check()
@@ -277,6 +287,11 @@ def load(path: Path, overrides: list[str] | None = None) -> Config:
     """
     try:
         saved = OmegaConf.load(path)
+        for old, new in RENAMED.items():
+            if (value := OmegaConf.select(saved, old)) is not None:
+                part, _, key = old.rpartition(".")
+                OmegaConf.update(saved, new, value)
+                del OmegaConf.select(saved, part)[key]
         merged = OmegaConf.merge(OmegaConf.structured(Config), saved)
         assert isinstance(merged, DictConfig)
     except OmegaConfBaseException as error:

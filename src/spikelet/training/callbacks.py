@@ -150,7 +150,7 @@ class LastCheckpoint(Checkpoint):
 
 
 class FewerSteps(Callback):
-    """Takes one time step from training whenever the network can spare it, down to ``min_steps``.
+    """Takes one time step from the next epoch whenever the network can spare it, down to ``min_steps``.
 
     That is, after an epoch whose accuracy on the validation samples, with the steps at hand, is within ``margin`` of
     the best so far. The network keeps the number, in its settings. Source: reference 6.4 C.
@@ -159,7 +159,7 @@ class FewerSteps(Callback):
     def __init__(self, min_steps: int, margin: float) -> None:
         self.min_steps, self.margin = min_steps, margin
         self.num_steps = 0  # not begun
-        self.best = 0.0
+        self.best, self.spare = 0.0, False
 
     @property
     def state_key(self) -> str:
@@ -169,6 +169,8 @@ class FewerSteps(Callback):
         self._set(pl_module, self.num_steps or pl_module.network.num_steps)
 
     def on_train_epoch_start(self, trainer, pl_module) -> None:
+        self._set(pl_module, self.num_steps - self.spare)
+        self.spare = False
         pl_module.log("num_steps", float(self.num_steps), sync_dist=True)
 
     def on_validation_end(self, trainer, pl_module) -> None:
@@ -176,15 +178,14 @@ class FewerSteps(Callback):
         if trainer.sanity_checking:
             return
         self.best = max(self.best, accuracy)
-        if accuracy >= self.best - self.margin and self.num_steps > self.min_steps:
-            self._set(pl_module, self.num_steps - 1)
+        self.spare = accuracy >= self.best - self.margin and self.num_steps > self.min_steps
 
     def _set(self, pl_module, num_steps: int) -> None:
         self.num_steps = pl_module.network.settings.stop_after = num_steps
         pl_module.hparams["network"]["stop_after"] = num_steps
 
     def state_dict(self) -> dict[str, Any]:
-        return {"num_steps": self.num_steps, "best": self.best}
+        return {"num_steps": self.num_steps, "best": self.best, "spare": self.spare}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.num_steps, self.best = state_dict["num_steps"], state_dict["best"]
+        self.num_steps, self.best, self.spare = (state_dict[key] for key in ("num_steps", "best", "spare"))

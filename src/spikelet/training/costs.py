@@ -6,6 +6,7 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor
 
+from spikelet.errors import SpikeletError
 from spikelet.metrics import macs
 from spikelet.networks import SNN, Network, OperationMeter, measure_operations, record_spikes
 from spikelet.training.settings import TrainSettings
@@ -34,9 +35,12 @@ class Costs:
         }
         self.weights = {name: weight for name, weight in weights.items() if weight}
         counted = self.weights.keys() & {"operations", "activity"}
-        self._meter = OperationMeter(network) if counted else None
+        meter = OperationMeter(network)
+        self._meter = meter if counted else None
         steps = network.settings.num_steps if isinstance(network, SNN) else 1
-        self._dense = steps * sum(macs(block.op, block.input_shape) for block in [*network.blocks().values()][1:])
+        self._dense = steps * sum(macs(block.op, block.input_shape) for block in meter.blocks)
+        if "activity" in self.weights and not self._dense:
+            raise SpikeletError("train.activity_cost: no spikes reach a layer of this network; expected 0")
 
     def measure(self, forward: Callable[[], Tensor], num: int) -> tuple[Tensor, dict[str, Tensor]]:
         """The logits that ``forward`` gives of ``num`` samples, and each term that has a weight."""
