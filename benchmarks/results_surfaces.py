@@ -18,6 +18,11 @@ be compared with a published one. Made, with `train.precision=32-true`, by
     spikelet train recipe=DATA-dts temporal_kernel=K seed=S
     spikelet train recipe=DATA-dts-ternary quantizer=cbp_ternary,cbp_binary temporal_kernel=K seed=S init_from=that run
 
+On spoken digits seeds differ by up to 11 points. The encoder's few shared weights begin at random: where they leave its
+neurons nearly silent (firing rates below 5 %: ktzs seed 3, kt seeds 2 and 3), training reaches 98 % and more, the test
+stays near 85 %; elsewhere it is about 94 %. Beside that no kernel is seen to be better: the zero-sum one does not win
+here as published. Moving bars are made so that only the order of events tells, and both kernels tell all of them.
+
 """
 
 

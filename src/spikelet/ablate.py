@@ -38,6 +38,10 @@ def plan(words: list[str]) -> tuple[list[str], list[Path]]:
     True
     """
     given = dict(word.partition("=")[::2] for word in words)
+    if "recipe" not in given:
+        raise SpikeletError(
+            "recipe: name one with all parts, such as recipe=mnist-eval; the others are called *-eval, too"
+        )
     for key in ("exp_id", "resume"):
         if key in given:
             raise SpikeletError(
@@ -107,4 +111,5 @@ def check(config: Config) -> None:
     parts = {"model.coding": config.model.coding, "model.correction": config.model.correction, COSTLY: saved}
     for key in NEEDS[config.variant]:
         if not parts[key]:
-            raise SpikeletError(f"recipe: {config.recipe} has no {key}, which the variant {config.variant} needs")
+            needed = f"which the variant {config.variant} needs; the recipes called *-eval have it"
+            raise SpikeletError(f"recipe: {config.recipe} has no {key}, {needed}")

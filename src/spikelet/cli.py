@@ -25,7 +25,7 @@ spikelet: pixels in, class out, not one float.
   spikelet demo                              the whole path on a tiny data set, in about a minute
   spikelet recipes [NAME]                    the experiments in the box
   spikelet train recipe=NAME [key=value ...] train, convert, check, report: one folder under runs/
-  spikelet ablate recipe=NAME [key=value ...] the same with parts left out, several seeds, one table
+  spikelet ablate recipe=NAME [key=value]    the same with parts left out, several seeds, one table
   spikelet evaluate RUN [key=value ...]      accuracy, spikes, operations, energy, memory of a run or packaged network
   spikelet convert RUN [fraction_bits=N]     convert a run's network again, and check it
   spikelet calibrate RUN level=light         correct a trained network for fewer steps, from unlabelled training images
@@ -68,6 +68,8 @@ spikelet ablate recipe=NAME [seed=1,2,3] [variant=coding,correction,co-optimizat
 Trains the recipe as it is (all), and with parts of it left out, each with every seed and the same budget; then a table
 and figures of all, in runs/NAME-ablation. What is done already is not done again; the same command goes on where an
 interrupted one was. hydra/launcher=joblib trains several at once, where hydra-joblib-launcher is installed.
+
+The variants: docs/conventions.md, "Ablation". Recipes that have all parts: those called *-eval.
 
   spikelet ablate recipe=mnist-eval
   spikelet ablate recipe=nmnist-eval seed=1 data.protocol=first-1000""",
@@ -288,7 +290,9 @@ def _ablate(words: list[str]) -> None:
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"go on with: {shlex.join(['spikelet', 'ablate', *words])}") from None
     console = _console()
-    if len(folders) > 1:
+    if len(folders) == 1:
+        _show(console, report.read_report(folders[0]), folders[0])
+    else:
         console.print(report.ablation_table(folders))
         name = dict(word.split("=", 1) for word in pairs)["recipe"]
         for path in report.compare(folders, RUNS / f"{name}-ablation"):
@@ -316,6 +320,8 @@ def _columns(report: dict[str, Any]) -> tuple[str, str]:
     model = report.get("config", {}).get("model", {})
     if model.get("neuron") is not None:
         return ("integer SNN" if model.get("arithmetic") == "integer" else "SNN"), "dense ANN"
+    if model and model.get("k", 0) is None:
+        return "SNN", "ANN"
     integer = model.get("weights") != "float" and model.get("first") == model.get("last") == "integer"
     return ("integer SNN" if integer else "SNN"), "quantized ANN"
 
@@ -409,8 +415,6 @@ def _calibrate(words: list[str]) -> None:
     plain, pairs, _, _ = _split(words)
     name = _one(plain, "calibrate")
     given = _keys(pairs, [*CALIBRATE_KEYS], "calibrate")
-    if "level" not in given:
-        raise SpikeletError("level: expected light or advanced, got none")
     target = runs.find(name, [f"{CALIBRATE_KEYS[k]}={v}" for k, v in given.items()])
     console = _console()
     folder, steps = calibration.run(

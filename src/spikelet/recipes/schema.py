@@ -148,10 +148,6 @@ class ExitSettings:
         if len(given) > 1:
             expected = "one of confidence, entropy, margin, loss (exit.confidence=null takes a recipe's back)"
             raise SpikeletError(f"exit: expected {expected}, got {', '.join(given)}")
-        if self.temperature is not None and not {"confidence", "entropy", "loss"} & given.keys():
-            raise SpikeletError(
-                f"exit.temperature: expected null without a softmax to divide for, got {self.temperature}"
-            )
         for name in ("confidence", "entropy"):
             if name in given and not 0 < given[name] <= 1:
                 raise SpikeletError(f"exit.{name}: expected above 0, at most 1, got {given[name]}")
@@ -161,6 +157,10 @@ class ExitSettings:
             raise SpikeletError(f"exit.loss: expected percentage points, 0 to 100, got {self.loss}")
         if self.temperature is not None and not 0 < self.temperature < math.inf:
             raise SpikeletError(f"exit.temperature: expected above 0 and finite, got {self.temperature}")
+        if self.temperature is not None and not {"confidence", "entropy", "loss"} & given.keys():
+            raise SpikeletError(
+                f"exit.temperature: only with exit.confidence, exit.entropy or exit.loss, got {self.temperature}"
+            )
 
 
 @dataclass
