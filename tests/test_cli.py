@@ -246,7 +246,6 @@ def test_calibrate_a_network_trained_through_time(at_work: Path, capsys: pytest.
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["float"], "level: expected light or advanced"),
         (["float", "level=best"], "calibrate.level: expected one of none, light, advanced, got 'best'"),
         (["float", "level=light", "num_steps=0"], "calibrate.num_steps: expected at least 1, got 0"),
         (["float", "level=light", "samples=0"], "calibrate.samples: expected at least 1, got 0"),
