@@ -75,6 +75,7 @@ def test_a_recipe_without_a_component(tmp_path, monkeypatch, capsys) -> None:
         ("train.lr=0.1,0.2", "train.lr: an ablation sweeps over seed and variant only"),
         ("exp_id=mine", "exp_id: every run of an ablation has its own folder"),
         ("train.min_steps=1", "train.min_steps: this is what the variants differ in"),
+        ("++train.min_steps=1", "train.min_steps: this is what the variants differ in"),
         ("train.num_epochs=0", "train.num_epochs: expected at least 1, got 0"),
         ("mnist-eval", "mnist-eval: cannot be read; expected key=value, such as recipe=mnist-eval"),
     ],

@@ -37,7 +37,7 @@ def plan(words: list[str]) -> tuple[list[str], list[Path]]:
     >>> folders[:2] == [Path("runs/mnist-eval-s1,variant=coding"), Path("runs/mnist-eval-s2,variant=coding")]
     True
     """
-    given = dict(word.partition("=")[::2] for word in words)
+    given = dict(word.lstrip("+").partition("=")[::2] for word in words)
     if "recipe" not in given:
         raise SpikeletError(
             "recipe: name one with all parts, such as recipe=mnist-eval; the others are called *-eval, too"
@@ -58,16 +58,13 @@ def plan(words: list[str]) -> tuple[list[str], list[Path]]:
     for variant in variants:
         if variant not in VARIANTS:
             raise SpikeletError(f"variant: expected some of {', '.join(VARIANTS)}, got {variant!r}")
-    others = [word for word in words if word.partition("=")[0] not in ("seed", "variant")]
+    others = [word for word in words if word.lstrip("+").partition("=")[0] not in ("seed", "variant")]
     if swept := compose.swept(others):
         raise SpikeletError(f"{swept[0]}: an ablation sweeps over seed and variant only; a list is written key=[1,2]")
-    first = sorted(
-        variants, key=lambda variant: variant != "all"
-    )  # what the recipe lacks shows before anything is trained
+    first = sorted(variants, key=lambda name: name != "all")  # what the recipe lacks shows before anything is trained
     sweep = [f"variant={','.join(first)}", f"seed={','.join(seeds)}"]
-    recipe = given.get("recipe", "")
     suffix = {variant: f",variant={variant}" if len(variants) > 1 else "" for variant in variants}
-    return [*others, *sweep], [runs.RUNS / f"{recipe}-s{seed}{suffix[v]}" for v in variants for seed in seeds]
+    return [*others, *sweep], [runs.RUNS / f"{given['recipe']}-s{seed}{suffix[v]}" for v in variants for seed in seeds]
 
 
 def try_out(overrides: list[str], config_dir: str | None = None) -> None:

@@ -201,7 +201,7 @@ def _split(words: list[str], flags: Sequence[str] = ()) -> tuple[list[str], list
     pairs: list[str] = []
     found: list[str] = []
     config_dir = None
-    key = r"[^=]+=" if "-m" in flags else r"[A-Za-z_][\w.]*="  # a run folder of a sweep has = in its name
+    key = r"[^=]+=" if "--config-dir" in flags else r"[A-Za-z_][\w.]*="  # a run folder of a sweep has = in its name
     rest = iter(words)
     for word in rest:
         name, equals, value = word.partition("=")

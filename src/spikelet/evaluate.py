@@ -20,6 +20,7 @@ from spikelet.convert import run_images, settled_counts
 from spikelet.errors import SpikeletError
 from spikelet.events import Binned
 from spikelet.exits import RULES, Rule, Softmax, Trial, choose, fit_temperature
+from spikelet.files import write_whole
 from spikelet.integer import IntegerNetwork, Record
 from spikelet.metrics import HOROWITZ_45NM, EnergyTable
 from spikelet.networks import SNN, Network, SurfaceNetwork, answers
@@ -353,7 +354,4 @@ def _commit() -> str | None:
 
 def save_report(report: dict[str, Any], path: str | Path) -> Path:
     """Write ``report`` as JSON, to a temporary name first."""
-    path = Path(path)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(report, indent=2) + "\n")
-    return temporary.replace(path)
+    return write_whole(Path(path), json.dumps(report, indent=2) + "\n")

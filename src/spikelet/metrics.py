@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from spikelet.errors import SpikeletError
+from spikelet.files import write_whole
 
 Op = nn.Conv2d | nn.Linear
 
@@ -367,9 +368,7 @@ def published_logs(
     directory.mkdir(parents=True, exist_ok=True)
     paths = [directory / f"{name}.txt" for name in PUBLISHED_LOGS]
     for path in paths:
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text("".join(f"{value}\n" for value in lines[path.stem]))
-        temporary.replace(path)
+        write_whole(path, "".join(f"{value}\n" for value in lines[path.stem]))
     return paths
 
 

@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from spikelet.datasets.base import Arrays, ImageSet, fake_images, write_whole
+from spikelet.datasets.base import Arrays, ImageSet, fake_images
 from spikelet.datasets.cifar import NUM, PIXELS, SHAPE, SOURCE, read_records, record_bytes
 from spikelet.errors import SpikeletError
+from spikelet.files import write_whole
 
 BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
 

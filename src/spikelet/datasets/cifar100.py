@@ -4,8 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from spikelet.datasets.base import Arrays, ImageSet, fake_images, write_whole
+from spikelet.datasets.base import Arrays, ImageSet, fake_images
 from spikelet.datasets.cifar import NUM, SHAPE, SOURCE, read_records, record_bytes
+from spikelet.files import write_whole
 
 CLASSES = """
     apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle

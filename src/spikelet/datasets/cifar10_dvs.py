@@ -6,11 +6,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from spikelet.datasets.base import Source, write_whole
+from spikelet.datasets.base import Source
 from spikelet.datasets.event_base import EventSet, Protocol, Split
 from spikelet.datasets.event_fakes import fake_recording
 from spikelet.datasets.layouts import Catalogue, ClassFolders
 from spikelet.events.formats import aedat2
+from spikelet.files import write_whole
 
 PART = "cifar10-dvs"
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

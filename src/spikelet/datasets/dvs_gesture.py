@@ -12,13 +12,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from spikelet.datasets.base import Source, published_checksums, write_whole
+from spikelet.datasets.base import Source, published_checksums
 from spikelet.datasets.event_base import EventSet, Protocol, Split, everything
 from spikelet.datasets.event_fakes import fake_recording
 from spikelet.datasets.layouts import Catalogue, DamageError, File, Layout, Row, as_file, entries
 from spikelet.errors import SpikeletError
 from spikelet.events import make_events
 from spikelet.events.formats import aedat3, numpy_files
+from spikelet.files import write_whole
 
 TRAIN, TEST = "dvs-gesture-train", "dvs-gesture-test"
 LAST_TRAIN_USER, VAL_USERS = 23, (21, 22, 23)

@@ -7,11 +7,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from spikelet.datasets.base import Source, write_whole
+from spikelet.datasets.base import Source
 from spikelet.datasets.event_base import EventSet, Protocol, Split
 from spikelet.datasets.layouts import Catalogue, File, Layout, Row, as_file, entries
 from spikelet.events import Ears, hear, parse_wav, wav_bytes
 from spikelet.events.ears import VERSION
+from spikelet.files import write_whole
 
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
 DIGITS, TAKES = 10, 50

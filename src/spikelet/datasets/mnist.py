@@ -7,7 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from spikelet.datasets.base import Arrays, ImageSet, Source, fake_images, write_whole
+from spikelet.datasets.base import Arrays, ImageSet, Source, fake_images
+from spikelet.files import write_whole
 
 FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),

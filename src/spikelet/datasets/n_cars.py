@@ -5,11 +5,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from spikelet.datasets.base import Source, write_whole
+from spikelet.datasets.base import Source
 from spikelet.datasets.event_base import EventSet, Protocol, Split, everything
 from spikelet.datasets.event_fakes import fake_recording
 from spikelet.datasets.layouts import Catalogue, ClassFolders
 from spikelet.events.formats import dat
+from spikelet.files import write_whole
 
 TRAIN, TEST = "n-cars_train", "n-cars_test"
 CLASSES = ("background", "cars")

@@ -5,11 +5,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from spikelet.datasets.base import Source, write_whole
+from spikelet.datasets.base import Source
 from spikelet.datasets.event_base import EventSet, Protocol, Split, everything
 from spikelet.datasets.event_fakes import fake_recording
 from spikelet.datasets.layouts import Catalogue, ClassFolders
 from spikelet.events.formats import atis
+from spikelet.files import write_whole
 
 # The further samples of four digits: all official training samples of the digit in this range of indices, 2,000 each.
 MORE = {6: (30_821, 51_067), 7: (1_001, 20_230), 8: (1_001, 21_709), 9: (1_001, 20_735)}

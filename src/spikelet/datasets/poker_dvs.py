@@ -7,11 +7,12 @@ from typing import ClassVar
 import numpy as np
 from numpy.lib import format as npy
 
-from spikelet.datasets.base import Source, write_whole
+from spikelet.datasets.base import Source
 from spikelet.datasets.event_base import EventSet, Protocol, Split, everything
 from spikelet.datasets.event_fakes import fake_recording
 from spikelet.datasets.layouts import Catalogue, ClassFolders
 from spikelet.events import make_events
+from spikelet.files import write_whole
 
 TRAIN, TEST = "pips_train", "pips_test"
 CLASSES = ("cl", "he", "di", "sp")

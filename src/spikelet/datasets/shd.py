@@ -8,11 +8,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from spikelet.datasets.base import Source, write_whole
+from spikelet.datasets.base import Source
 from spikelet.datasets.event_base import EventSet, Protocol, Split, everything
 from spikelet.datasets.event_fakes import fake_recording
 from spikelet.datasets.layouts import Catalogue, DamageError, File, Layout, Row, as_file
 from spikelet.events.formats import hdf5, shd
+from spikelet.files import write_whole
 
 TRAIN, TEST = "shd_train", "shd_test"
 CHANNELS, DIGITS = 700, 20

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
 from spikelet.errors import FormatError, SpikeletError
+from spikelet.files import write_whole
 from spikelet.integer.network import LIF, SRM, Add, Conv, IntegerNetwork, MaxPool, Neuron, Node, SumPool
 
 if TYPE_CHECKING:
@@ -80,20 +80,19 @@ def save(network: IntegerNetwork, path: str | Path) -> Path:
                 tensors[f"{i}.bias"] = node.bias
     tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     rows = [_row(node) for node in network.nodes]
-    try:
-        told = {"input_shape": network.input_shape, "nodes": rows, "metadata": network.metadata}
-        architecture = json.dumps(told | {"pixel_offset": network.pixel_offset, "frames": network.frames})
-    except TypeError as error:
-        raise SpikeletError(f"metadata: expected what JSON can hold, got {network.metadata!r} ({error})") from None
+    told = {"input_shape": network.input_shape, "nodes": rows, "metadata": network.metadata}
+    architecture = as_json(told | {"pixel_offset": network.pixel_offset, "frames": network.frames})
     header = {"format": FORMAT, "version": str(VERSION), "architecture": architecture}
     header["checksum"] = _checksum(architecture, tensors)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    return write_whole(path, to_bytes(tensors, header))
+
+
+def as_json(told: dict[str, Any]) -> str:
+    """``told`` as JSON; raises SpikeletError where its "metadata" is what JSON cannot hold."""
     try:
-        temporary.write_bytes(to_bytes(tensors, header))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+        return json.dumps(told)
+    except TypeError as error:
+        raise SpikeletError(f"metadata: expected what JSON can hold, got {told['metadata']!r} ({error})") from None
 
 
 def load(path: str | Path) -> IntegerNetwork:

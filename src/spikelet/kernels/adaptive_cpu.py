@@ -5,22 +5,13 @@ Where the leak follows the mean membrane of a sample, a block is one sample.
 
 from __future__ import annotations
 
-import struct
-from ctypes import addressof, create_string_buffer
-from functools import cache
-from typing import Any
-
 import numpy as np
-import torch
-from numba import cfunc, types
 from torch import Tensor
 
-from spikelet.kernels import adaptive_loops, cpu_loops, threads
-from spikelet.kernels.cpu import ALONE, BLOCK, SCRATCH, SLOPES, SMALLEST_BLOCK, fair_share, mode
+from spikelet.kernels import adaptive_loops
+from spikelet.kernels.cpu import BLOCK, SCRATCH, SLOPES, SMALLEST_BLOCK, Memory, fair_share, start
 from spikelet.kernels.fused import Layer, Numbers, Steps
 from spikelet.kernels.reference import WINDOW, Adaptation
-
-ARGUMENTS = struct.Struct("14q10f")  # as adaptive_loops names them
 
 
 def forward(layer: Layer, numbers: Numbers, x: Steps, spikes: Tensor) -> None:
@@ -51,23 +42,10 @@ def _rule(layer: Layer) -> Adaptation:
 
 
 def _start(
-    name: str,
-    layer: Layer,
-    numbers: Numbers,
-    num_steps: int,
-    size: int,
-    memory: tuple[Steps, Steps, Steps],
-    sums: np.ndarray | None,
+    name: str, layer: Layer, numbers: Numbers, num_steps: int, size: int, memory: Memory, sums: np.ndarray | None
 ) -> None:
-    x, given, out = memory
-    neurons = given.tensor.numel() // num_steps
-    places = x.tensor.data_ptr(), x.stride, given.tensor.data_ptr(), given.stride, out.tensor.data_ptr(), out.stride
-    sums_at = 0 if sums is None else sums.ctypes.data
-    code = SLOPES[layer.surrogate.name][0]
-    fields = 0, neurons, num_steps, size, *places, mode(layer.reset), code, sums_at, _rule(layer).leak
-    arguments = create_string_buffer(ARGUMENTS.pack(*fields, *_floats(layer, numbers)))
-    entry = _entry(f"adaptive_{name}", x.tensor.dtype)
-    threads.run(entry, addressof(arguments), parallel=neurons * num_steps >= ALONE and neurons > size)
+    floats = _floats(layer, numbers)
+    start(adaptive_loops, f"adaptive_{name}", layer, num_steps, size, memory, sums, _rule(layer).leak, floats)
 
 
 def _floats(layer: Layer, numbers: Numbers) -> list[float]:
@@ -77,16 +55,3 @@ def _floats(layer: Layer, numbers: Numbers) -> list[float]:
     value = 0.0 if reset.value is None else reset.value
     pace = decay, 1 - decay, growth / WINDOW
     return [*map(float, numbers), value, scale, height, float(not reset.detached), *pace]
-
-
-@cache
-def _entry(name: str, dtype: torch.dtype) -> int:
-    """Address of the compiled pass ``name`` for tensors of ``dtype``; compiled when it is first used, then on disk."""
-    element = types.uint16 if dtype == torch.bfloat16 else types.float32
-    return _compiled(name, types.void(types.CPointer(element))).address
-
-
-@cache
-def _compiled(name: str, signature: Any) -> Any:
-    body = adaptive_loops.entries(cpu_loops.version_of(cpu_loops, adaptive_loops))[name]
-    return cfunc(signature, cache=True, error_model="numpy")(body)

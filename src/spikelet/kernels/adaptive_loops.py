@@ -1,4 +1,4 @@
-"""The compiled passes of adaptive neurons: as ``cpu_passes``, whose arguments they take, with more numbers.
+"""The compiled passes of adaptive neurons: as ``cpu_passes``, with more numbers.
 
 A block is any stretch of neurons, or where the leak moves (MOVES) one sample's, because the leak needs their mean.
 Membranes in front of the reset are ``u``, those behind it ``v``; the spikes, and the thresholds' gradients, of the last
@@ -13,22 +13,31 @@ import numpy as np
 from numba import carray
 
 from spikelet.kernels.cpu_loops import (
+    MODE,
+    MORE,
+    NEURONS,
     ONE,
+    OUT_STEP,
+    S_STEP,
     SET,
+    SIZE,
+    SLOPE,
+    STEPS,
+    SUMS,
+    X_STEP,
     ZERO,
     add,
+    arguments,
     compiled,
-    elements,
     pointer,
     real,
     slope,
     store,
     take,
     total_of,
-    untyped,
 )
 
-NEXT, NEURONS, STEPS, SIZE, X, X_STEP, S, S_STEP, OUT, OUT_STEP, MODE, SLOPE, SUMS, MOVES = range(14)
+MOVES = MORE  # whether the leak follows the mean membrane
 LEAK, FOLLOWS, THRESHOLD, RESET, SCALE, HEIGHT, ATTACHED, DECAY, RESTORED, GROWTH = range(10)
 
 
@@ -37,25 +46,13 @@ def entries(version: int) -> dict[str, Callable[[Any], None]]:
 
     def adaptive_forward(sample):
         if version >= 0:
-            _forward(*_arguments(sample))
+            _forward(*arguments(sample, 10))
 
     def adaptive_backward(sample):
         if version >= 0:
-            _backward(*_arguments(sample))
+            _backward(*arguments(sample, 10))
 
     return {f.__name__: f for f in (adaptive_forward, adaptive_backward)}
-
-
-@compiled
-def _arguments(sample):
-    """(fields, floats, x, spikes or their gradient, out); the last three flat."""
-    a = carray(untyped(sample), 14, np.int64)
-    f = carray(untyped(sample), 28 + 10, np.float32)[28:]
-    last = a[STEPS] - 1
-    x = carray(elements(a[X], sample), a[X_STEP] * last + a[NEURONS])
-    s = carray(elements(a[S], sample), a[S_STEP] * last + a[NEURONS])
-    out = carray(elements(a[OUT], sample), a[OUT_STEP] * last + a[NEURONS])
-    return a, f, x, s, out
 
 
 @compiled

@@ -13,6 +13,7 @@ import struct
 from collections.abc import Callable
 from ctypes import addressof, create_string_buffer
 from functools import cache
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ SCRATCH = 2**17  # floats that a block's membranes of all steps may take in the 
 STREAM = 2**23  # bytes of spikes from which on they go past the caches
 ALONE = 2**15  # neuron steps below which a second thread costs more than it saves
 
-ARGUMENTS = struct.Struct("14q8f")  # as cpu_passes names them
+Memory = tuple[Steps, Steps, Steps]
 
 SLOPES: dict[str, tuple[int, Callable[[Surrogate], tuple[float, float]]]] = {
     "atan": (ATAN, lambda s: (math.pi / 2 * s.scale, s.height)),
@@ -82,20 +83,47 @@ def _start(
     numbers: Numbers,
     num_steps: int,
     size: int,
-    memory: tuple[Steps, Steps, Steps],
+    memory: Memory,
     sums: np.ndarray | None,
 ) -> None:
     kind = "lif" if layer.decay is None else "srm"
+    streams = kind == "lif" and name == "forward" and _streams(memory[1])
+    start(cpu_passes, f"{kind}_{name}", layer, num_steps, size, memory, sums, streams, _floats(layer, *numbers))
+
+
+def start(
+    passes: ModuleType,
+    name: str,
+    layer: Layer,
+    num_steps: int,
+    size: int,
+    memory: Memory,
+    sums: np.ndarray | None,
+    more: bool,
+    floats: list[float],
+) -> None:
+    """Run the pass ``name`` of a module over ``memory``, in blocks of ``size`` neurons; ``cpu_loops`` tells the rest.
+
+    ``memory`` is (x, spikes or their gradient, out), ``sums`` has a row per block.
+    """
     x, given, out = memory
     neurons = given.tensor.numel() // num_steps
-    entry = _entry(f"{kind}_{name}", x.tensor.dtype)
     places = x.tensor.data_ptr(), x.stride, given.tensor.data_ptr(), given.stride, out.tensor.data_ptr(), out.stride
-    sums_at = 0 if sums is None else sums.ctypes.data
     code = SLOPES[layer.surrogate.name][0]
-    streams = kind == "lif" and name == "forward" and _streams(given)
-    fields = 0, neurons, num_steps, size, *places, mode(layer.reset), code, sums_at, streams
-    arguments = create_string_buffer(ARGUMENTS.pack(*fields, *_floats(layer, *numbers)))
-    threads.run(entry, addressof(arguments), parallel=neurons * num_steps >= ALONE and neurons > size)
+    fields = (
+        0,
+        neurons,
+        num_steps,
+        size,
+        *places,
+        mode(layer.reset),
+        code,
+        0 if sums is None else sums.ctypes.data,
+        more,
+    )
+    arguments = create_string_buffer(struct.pack(f"14q{len(floats)}f", *fields, *floats))
+    parallel = neurons * num_steps >= ALONE and neurons > size
+    threads.run(_entry(passes, name, x.tensor.dtype), addressof(arguments), parallel=parallel)
 
 
 def _streams(spikes: Steps) -> bool:
@@ -122,13 +150,13 @@ def _floats(layer: Layer, beta: Number, v_threshold: Number) -> list[float]:
 
 
 @cache
-def _entry(name: str, dtype: torch.dtype) -> int:
+def _entry(passes: ModuleType, name: str, dtype: torch.dtype) -> int:
     """Address of the compiled pass ``name`` for tensors of ``dtype``; compiled when it is first used, then on disk."""
     element = types.uint16 if dtype == torch.bfloat16 else types.float32
-    return _compiled(name, types.void(types.CPointer(element))).address
+    return _compiled(passes, name, types.void(types.CPointer(element))).address
 
 
 @cache
-def _compiled(name: str, signature: Any) -> Any:
-    body = cpu_passes.entries(cpu_loops.version_of(cpu_loops, vectors, cpu_passes))[name]
+def _compiled(passes: ModuleType, name: str, signature: Any) -> Any:
+    body = passes.entries(cpu_loops.version_of(cpu_loops, vectors, passes))[name]
     return cfunc(signature, cache=True, error_model="numpy")(body)

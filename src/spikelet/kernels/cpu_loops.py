@@ -15,11 +15,16 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import carray, njit, types
 from numba.extending import intrinsic as numba_intrinsic
 
 I16, I32, I64, F32 = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
 ZERO, HALF, ONE = np.float32(0), np.float32(0.5), np.float32(1)
+
+# The int64s that a pass is given, with float32s right behind them. Step t of x begins X_STEP * t elements behind X, and
+# so on; X_STEP is 0 where one input is held for all steps, and OUT_STEP where the gradient is summed over them. MORE is
+# what the kind of neuron makes of it.
+NEXT, NEURONS, STEPS, SIZE, X, X_STEP, S, S_STEP, OUT, OUT_STEP, MODE, SLOPE, SUMS, MORE = range(14)
 
 SUBTRACT, SET, SUBTRACT_LATER = 0, 1, 2  # what a spike does to the membrane
 ATAN, FAST_SIGMOID, SIGMOID, TRIANGLE, BOXCAR = 0, 1, 2, 3, 4  # anything else: straight through
@@ -121,6 +126,21 @@ def power_of_two(typingctx, exponent):
         return builder.bitcast(builder.shl(biased, ir.Constant(I32, 23)), F32)
 
     return types.float32(types.float32), generate
+
+
+@compiled
+def arguments(sample, num_floats):
+    """(int64s, float32s, x, spikes or their gradient, out) of a pass; the last three are flat.
+
+    They come as one address, since that is what a thread is started with; its type says what x, spikes and out hold.
+    """
+    a = carray(untyped(sample), 14, np.int64)
+    f = carray(untyped(sample), 28 + num_floats, np.float32)[28:]
+    last = a[STEPS] - 1
+    x = carray(elements(a[X], sample), a[X_STEP] * last + a[NEURONS])
+    s = carray(elements(a[S], sample), a[S_STEP] * last + a[NEURONS])
+    out = carray(elements(a[OUT], sample), a[OUT_STEP] * last + a[NEURONS])
+    return a, f, x, s, out
 
 
 # ---------------------------------------------------------------- forward, and forward again in the backward

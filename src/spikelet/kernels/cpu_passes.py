@@ -1,9 +1,6 @@
 """The compiled passes of the CPU kernels: a thread takes block after block of neurons through all steps.
 
-Arguments come as one address, since that is what a thread is started with: an int64 array, whose fields are named
-below, and float32s right behind it. The type of the pointer says what x, s and out hold: float32, or the bits
-of bfloat16. Step t of x begins X_STEP * t elements behind X, and so on; X_STEP is 0 where one input is held for all
-steps, and OUT_STEP is 0 where the gradient is summed over them.
+What they are given is told in ``cpu_loops``: the int64s ``a`` and the float32s ``f``, by the names here and there.
 """
 
 from collections.abc import Callable
@@ -13,12 +10,23 @@ import numpy as np
 from numba import carray
 
 from spikelet.kernels.cpu_loops import (
+    MODE,
+    MORE,
+    NEURONS,
+    OUT_STEP,
+    S_STEP,
     SET,
+    SIZE,
+    SLOPE,
+    STEPS,
     SUBTRACT,
+    SUMS,
+    X_STEP,
     ZERO,
     add,
     advance,
     advance_traces,
+    arguments,
     charge,
     charge_trace,
     compiled,
@@ -26,7 +34,6 @@ from spikelet.kernels.cpu_loops import (
     descend_subtract,
     descend_traces,
     difference,
-    elements,
     gather_beta,
     gather_reset,
     gather_soft,
@@ -36,11 +43,10 @@ from spikelet.kernels.cpu_loops import (
     store_sum,
     take,
     total_of,
-    untyped,
 )
 from spikelet.kernels.vectors import settle, stream_vector
 
-NEXT, NEURONS, STEPS, SIZE, X, X_STEP, S, S_STEP, OUT, OUT_STEP, MODE, SLOPE, SUMS, STREAM = range(14)
+STREAM = MORE  # whether spikes go past the caches
 BETA, THRESHOLD, RESET, SCALE, HEIGHT, ATTACHED, SYNAPSE, GAIN = range(8)
 
 
@@ -52,33 +58,21 @@ def entries(version: int) -> dict[str, Callable[[Any], None]]:
 
     def lif_forward(sample):
         if version >= 0:
-            _lif_forward(*_arguments(sample))
+            _lif_forward(*arguments(sample, 8))
 
     def lif_backward(sample):
         if version >= 0:
-            _lif_backward(*_arguments(sample))
+            _lif_backward(*arguments(sample, 8))
 
     def srm_forward(sample):
         if version >= 0:
-            _srm_forward(*_arguments(sample))
+            _srm_forward(*arguments(sample, 8))
 
     def srm_backward(sample):
         if version >= 0:
-            _srm_backward(*_arguments(sample))
+            _srm_backward(*arguments(sample, 8))
 
     return {f.__name__: f for f in (lif_forward, lif_backward, srm_forward, srm_backward)}
-
-
-@compiled
-def _arguments(sample):
-    """(fields, floats, x, spikes or their gradient, out); the last three flat."""
-    a = carray(untyped(sample), 14, np.int64)
-    f = carray(untyped(sample), 28 + 8, np.float32)[28:]
-    last = a[STEPS] - 1
-    x = carray(elements(a[X], sample), a[X_STEP] * last + a[NEURONS])
-    s = carray(elements(a[S], sample), a[S_STEP] * last + a[NEURONS])
-    out = carray(elements(a[OUT], sample), a[OUT_STEP] * last + a[NEURONS])
-    return a, f, x, s, out
 
 
 @compiled

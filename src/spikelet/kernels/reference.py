@@ -58,12 +58,7 @@ def _lif_step_delayed(x: Tensor, state: State, beta: Number, v_threshold: Number
 
 def lif(x: Tensor, beta: Number, v_threshold: Number, spike: Spike, reset: Reset) -> Tensor:
     """Leaky integrate-and-fire over ``x`` [T, N, ...] from rest; returns spikes of the same shape, 0 or 1."""
-    state = lif_rest(x[0], reset)
-    spikes = []
-    for current in x:
-        s, state = lif_step(current, state, beta, v_threshold, spike, reset)
-        spikes.append(s)
-    return torch.stack(spikes)
+    return _walk(lif_step, x, lif_rest(x[0], reset), beta, v_threshold, spike, reset)
 
 
 class Adaptation(NamedTuple):
@@ -111,12 +106,7 @@ def adaptive_step(x: Tensor, state: State, numbers: Adaptive, rule: Adaptation, 
 
 def adaptive(x: Tensor, numbers: Adaptive, rule: Adaptation, spike: Spike, reset: Reset) -> Tensor:
     """Leaky integrate-and-fire whose leak and threshold move, over ``x`` [T, N, ...] from rest; spikes, 0 or 1."""
-    state = adaptive_rest(x[0], numbers[2])
-    spikes = []
-    for current in x:
-        s, state = adaptive_step(current, state, numbers, rule, spike, reset)
-        spikes.append(s)
-    return torch.stack(spikes)
+    return _walk(adaptive_step, x, adaptive_rest(x[0], numbers[2]), numbers, rule, spike, reset)
 
 
 def sample_mean(x: Tensor) -> Tensor:
@@ -150,10 +140,14 @@ def srm_step(x: Tensor, state: State, decay: Decay, v_threshold: float, spike: S
 
 def srm(x: Tensor, decay: Decay, v_threshold: float, spike: Spike, detach_reset: bool) -> Tensor:
     """Spike response model over ``x`` [T, N, ...] from rest; returns spikes of the same shape, 0 or 1."""
-    state = srm_rest(x[0])
+    return _walk(srm_step, x, srm_rest(x[0]), decay, v_threshold, spike, detach_reset)
+
+
+def _walk(step: Callable[..., tuple[Tensor, State]], x: Tensor, state: State, *numbers) -> Tensor:
+    """The spikes of one ``step`` after the other over ``x`` [T, N, ...], from ``state``."""
     spikes = []
     for current in x:
-        s, state = srm_step(current, state, decay, v_threshold, spike, detach_reset)
+        s, state = step(current, state, *numbers)
         spikes.append(s)
     return torch.stack(spikes)
 

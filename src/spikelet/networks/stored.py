@@ -1,7 +1,6 @@
 """A spiking network in floating point as one file: ``.safetensors``, what it is made of as JSON in its head."""
 
 import json
-import secrets
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from spikelet.errors import FormatError, SpikeletError
+from spikelet.errors import FormatError
+from spikelet.files import write_whole
 from spikelet.integer import IntegerNetwork
+from spikelet.integer.format import as_json
 from spikelet.networks.notation import build
 from spikelet.networks.settings import NetworkSettings
 from spikelet.networks.snn import SNN
@@ -30,18 +31,9 @@ def save(network: SNN, path: str | Path) -> Path:
     """
     path = Path(path)
     told = {"settings": asdict(network.settings), "input_shape": network.input_shape, "metadata": network.metadata}
-    try:
-        header = {"format": FORMAT, "version": VERSION, "network": json.dumps(told)}
-    except TypeError as error:
-        raise SpikeletError(f"metadata: expected what JSON can hold, got {network.metadata!r} ({error})") from None
+    header = {"format": FORMAT, "version": VERSION, "network": as_json(told)}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        temporary.write_bytes(to_bytes(tensors, header))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    return write_whole(path, to_bytes(tensors, header))
 
 
 def load(path: str | Path) -> IntegerNetwork | SurfaceNetwork | SNN:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spikelet.errors import SpikeletError
+from spikelet.files import whole_file
 from spikelet.plots.axes import bar_rows
 from spikelet.plots.rasters import draw_spikes, spike_array, time_axis
-from spikelet.plots.style import INK, NEGATIVE, NEUTRAL, POSITIVE, STYLE, drawing, save, whole_file
+from spikelet.plots.style import INK, NEGATIVE, NEUTRAL, POSITIVE, STYLE, drawing, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

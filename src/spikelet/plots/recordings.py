@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spikelet.errors import SpikeletError
+from spikelet.files import whole_file
 from spikelet.plots.axes import from_zero, label_ends
-from spikelet.plots.style import NEGATIVE, POSITIVE, drawing, inked, tick_text, whole_file
+from spikelet.plots.style import NEGATIVE, POSITIVE, drawing, inked, tick_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spikelet.errors import SpikeletError
+from spikelet.files import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -93,18 +94,6 @@ def save(figure: "Figure", path: Path) -> None:
             figure.savefig(temporary, format=path.suffix[1:] or "png")
         except ValueError as error:
             raise SpikeletError(f"path: cannot write a figure as {path.suffix!r}: {error}") from error
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path``, renamed to it at the end, and gone where something went wrong."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def percent(fraction: float) -> str:

@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from spikelet.calibrate import LEVELS, SHIFTS
 from spikelet.errors import SpikeletError
+from spikelet.files import write_whole
 from spikelet.networks import NetworkSettings
 from spikelet.training import TrainSettings
 from spikelet.training.losses import Trace
@@ -275,9 +276,7 @@ def to_config(node: DictConfig) -> Config:
 
 def save(config: Config, path: Path) -> None:
     """Write every key and its value as YAML."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)))
-    temporary.replace(path)
+    write_whole(path, OmegaConf.to_yaml(OmegaConf.structured(config)))
 
 
 def load(path: Path, overrides: list[str] | None = None) -> Config:

@@ -10,6 +10,8 @@ from typing import Any, Self
 
 from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping
 
+from spikelet.files import whole_file
+
 
 class CtrlC(Callback):
     """Ctrl-C ends training after the batch at hand; a second one ends it at once.
@@ -130,10 +132,8 @@ def _rows_before(epoch: int, path: Path, columns: Sequence[str] | None = None, *
 
 
 def _write(path: Path, rows: Sequence[dict[str, str]], columns: Sequence[str], **form: Any) -> None:
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", newline="") as file:
+    with whole_file(path) as temporary, temporary.open("w", newline="") as file:
         csv.DictWriter(file, columns, **form).writerows(rows)
-    temporary.replace(path)
 
 
 class LastCheckpoint(Checkpoint):
