@@ -11,6 +11,7 @@ import re
 from typing import Any
 
 from results_calibration import CALIBRATED, calibrations
+from results_frontier import frontier
 from results_low_bits import LOW_BITS, low_bits
 from results_surfaces import NAME, surfaces
 from results_tables import DOCS, Report, keep, measured, read_all, table_head, without_seed
@@ -99,7 +100,7 @@ def page(everything: dict[str, Report]) -> str:
             text += row(f"LeNet-D, k = {k}, float weights (`{name}`)", reports[name]) + published_row(k)
     text += HOW_CHOSEN + agreements(reports) + costs(reports) + engine()
     text += low_bits(everything) + trained_directly(everything) + training_speed() + loading_speed() + neuron_speed()
-    text += surfaces(everything) + calibrations(everything)
+    text += surfaces(everything) + calibrations(everything) + frontier(everything)
     digits = {n: r for n, r in reports.items() if r["recipe"] == "digits-demo"}
     if digits:
         text += "\n## Digits, 360 test images\n\n" + HEADER + "".join(row(f"`{n}`", r) for n, r in digits.items())

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,16 @@ def test_four_variants_of_a_recipe_and_going_on(tmp_path, monkeypatch, capsys) -
     assert "train.lr: runs/mnist-eval-s1,variant=all was begun with 0.003, now got 0.5" in capsys.readouterr().err
 
 
+def test_folders_by_name(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["ablate", *SHORT[:-1], "seed=2", "variant=coding,all", "exp_id=mine"]) == 0
+    assert f"runs{os.sep}mine-ablation" in capsys.readouterr().out
+    assert {path.parent.name for path in Path("runs").glob("*/report.json")} == {
+        "mine-s2,variant=coding",
+        "mine-s2,variant=all",
+    }
+
+
 def test_a_recipe_without_a_component(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     assert cli.main(["ablate", "recipe=mnist-csnn", "data.name=digits"]) == 2
@@ -73,7 +84,8 @@ def test_a_recipe_without_a_component(tmp_path, monkeypatch, capsys) -> None:
         ("variant=some", "variant: expected some of coding, correction, co-optimization, all, got 'some'"),
         ("seed=1,1", "seed: expected each value once, got 1,1"),
         ("train.lr=0.1,0.2", "train.lr: an ablation sweeps over seed and variant only"),
-        ("exp_id=mine", "exp_id: every run of an ablation has its own folder"),
+        ("resume=true", "resume: an ablation goes on by itself"),
+        ("exp_id=a/b", "exp_id: expected letters, digits"),
         ("train.min_steps=1", "train.min_steps: this is what the variants differ in"),
         ("++train.min_steps=1", "train.min_steps: this is what the variants differ in"),
         ("train.num_epochs=0", "train.num_epochs: expected at least 1, got 0"),

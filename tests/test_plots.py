@@ -53,7 +53,10 @@ def make_report(accuracy=(0.85, 0.988, 0.9929, 0.9929), positive=7610.0, negativ
             "per_layer": dict.fromkeys(LAYERS, share),
         },
         "neurons": {"total": 18_900, "per_layer": LAYERS},
-        "synaptic_operations_per_sample": {"total": operations},
+        "synaptic_operations_per_sample": {
+            "total": operations,
+            "per_step": [operations / len(accuracy)] * len(accuracy),
+        },
         "macs_per_sample": {"total": 2_683_400, "first_layer": 288_000},
         "energy_per_sample_joule": {"ann": 1.2e-5, "ann_int8": 6e-7, "snn": 2.2e-7, "table": {}},
         "weight_bytes": 132_000,
@@ -97,6 +100,19 @@ def test_every_figure_is_written(plot, reports, tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["figure.png"]
     assert figure.get_figwidth() == plots.COLUMN
     assert dict(matplotlib.rcParams) == before
+
+
+def test_the_frontier(tmp_path):
+    slow = make_report((0.2, 0.9, 0.993), operations=3e6, settled_step=3)
+    found = plots.stands(slow)
+    assert [(s.operations, s.steps) for s in found] == [(1e6, 1), (2e6, 2), (3e6, 3), (3e6, 3)]  # the last: by its rule
+    assert plots.best([*found, plots.Stand(1.5e6, 3.0, 0.9)], "operations") == [found[0], (1.5e6, 3.0, 0.9), found[2]]
+    assert plots.best([*found, plots.Stand(1.5e6, 3.0, 0.9)], "steps") == found[:3]
+    figure = plots.plot_frontier({"converted": [slow], "direct": [ONE, make_report((0.99,))]}, tmp_path / "figure.png")
+    assert is_png(tmp_path / "figure.png")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["converted", "direct"]
+    with pytest.raises(SpikeletError, match="groups: expected at least one report, got none"):
+        plots.plot_frontier({"converted": []})
 
 
 @pytest.mark.parametrize("plot", OF_REPORTS)

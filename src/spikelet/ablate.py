@@ -29,7 +29,8 @@ SEEDS = (1, 2, 3)
 def plan(words: list[str]) -> tuple[list[str], list[Path]]:
     """Hydra's overrides of the sweep, and the run folders that it makes, variant after variant.
 
-    ``words`` are key=value; ``seed`` and ``variant`` may have several values, separated by commas.
+    ``words`` are key=value; ``seed`` and ``variant`` may have several values, separated by commas. ``exp_id`` is what
+    the folders begin with, instead of the recipe.
 
     >>> overrides, folders = plan(["recipe=mnist-eval", "seed=1,2", "variant=coding,all"])
     >>> overrides
@@ -42,11 +43,8 @@ def plan(words: list[str]) -> tuple[list[str], list[Path]]:
         raise SpikeletError(
             "recipe: name one with all parts, such as recipe=mnist-eval; the others are called *-eval, too"
         )
-    for key in ("exp_id", "resume"):
-        if key in given:
-            raise SpikeletError(
-                f"{key}: every run of an ablation has its own folder and goes on by itself; leave it out"
-            )
+    if "resume" in given:
+        raise SpikeletError("resume: an ablation goes on by itself; leave it out")
     for key in given:
         if key in VARIED or key.startswith("exit."):
             raise SpikeletError(f"{key}: this is what the variants differ in; change it in a recipe of your own")
@@ -58,13 +56,24 @@ def plan(words: list[str]) -> tuple[list[str], list[Path]]:
     for variant in variants:
         if variant not in VARIANTS:
             raise SpikeletError(f"variant: expected some of {', '.join(VARIANTS)}, got {variant!r}")
-    others = [word for word in words if word.lstrip("+").partition("=")[0] not in ("seed", "variant")]
+    others = [word for word in words if word.lstrip("+").partition("=")[0] not in ("seed", "variant", "exp_id")]
     if swept := compose.swept(others):
         raise SpikeletError(f"{swept[0]}: an ablation sweeps over seed and variant only; a list is written key=[1,2]")
-    first = sorted(variants, key=lambda name: name != "all")  # what the recipe lacks shows before anything is trained
+    first = sorted(
+        variants, key=lambda variant: variant != "all"
+    )  # what the recipe lacks shows before anything is trained
     sweep = [f"variant={','.join(first)}", f"seed={','.join(seeds)}"]
-    suffix = {variant: f",variant={variant}" if len(variants) > 1 else "" for variant in variants}
-    return [*others, *sweep], [runs.RUNS / f"{given['recipe']}-s{seed}{suffix[v]}" for v in variants for seed in seeds]
+    several = len(variants) > 1
+    if "exp_id" in given:
+        sweep.append(f"exp_id='{given['exp_id']}-s${{seed}}{',variant=${variant}' if several else ''}'")
+    suffix = {variant: f",variant={variant}" if several else "" for variant in variants}
+    return [*others, *sweep], [runs.RUNS / f"{name(words)}-s{seed}{suffix[v]}" for v in variants for seed in seeds]
+
+
+def name(words: list[str]) -> str:
+    """What the folders of an ablation begin with: its exp_id, or its recipe."""
+    given = dict(word.partition("=")[::2] for word in words)
+    return given.get("exp_id") or given["recipe"]
 
 
 def try_out(overrides: list[str], config_dir: str | None = None) -> None:

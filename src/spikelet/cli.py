@@ -66,13 +66,13 @@ train.* convert.* evaluate.*; trainer.* goes to lightning.Trainer. -m sweeps ove
 spikelet ablate recipe=NAME [seed=1,2,3] [variant=coding,correction,co-optimization,all] [key=value ...]
         [--config-dir FOLDER]
 Trains the recipe as it is (all), and with parts of it left out, each with every seed and the same budget; then a table
-and figures of all, in runs/NAME-ablation. What is done already is not done again; the same command goes on where an
-interrupted one was. hydra/launcher=joblib trains several at once, where hydra-joblib-launcher is installed.
+and figures of all, in runs/NAME-ablation (exp_id=... for another NAME). What is done already is not done again; the same
+command goes on where an interrupted one was. hydra/launcher=joblib trains several at once (hydra-joblib-launcher).
 
 The variants: docs/conventions.md, "Ablation". Recipes that have all parts: those called *-eval.
 
   spikelet ablate recipe=mnist-eval
-  spikelet ablate recipe=nmnist-eval seed=1 data.protocol=first-1000""",
+  spikelet ablate recipe=nmnist-eval data.protocol=first-1000 exp_id=nmnist-first1000-eval""",
     "evaluate": """\
 spikelet evaluate RUN [RUN ...] [key=value ...]
 Keys: num_steps input_noise split batch_size device=cpu|cuda num_threads seed data.root data.verify data.download
@@ -294,8 +294,7 @@ def _ablate(words: list[str]) -> None:
         _show(console, report.read_report(folders[0]), folders[0])
     else:
         console.print(report.ablation_table(folders))
-        name = dict(word.split("=", 1) for word in pairs)["recipe"]
-        for path in report.compare(folders, RUNS / f"{name}-ablation"):
+        for path in report.compare(folders, RUNS / f"{ablate.name(pairs)}-ablation"):
             console.print(f"figure: {shown(path)}")
 
 

@@ -7,6 +7,7 @@ suffix says). Nothing touches pyplot, so no display is needed and nothing is lef
 from spikelet.plots.animation import spike_bar_animation
 from spikelet.plots.calibration import plot_calibration, teacher_of
 from spikelet.plots.frames import plot_frames
+from spikelet.plots.frontier import Stand, best, plot_frontier, stands
 from spikelet.plots.rasters import raster
 from spikelet.plots.recordings import event_rates, recording_animation
 from spikelet.plots.reports import (
@@ -34,6 +35,8 @@ __all__ = [
     "STYLE",
     "Report",
     "Reports",
+    "Stand",
+    "best",
     "event_rates",
     "firing_rates",
     "plot_accuracy",
@@ -42,6 +45,7 @@ __all__ = [
     "plot_cost",
     "plot_exit",
     "plot_frames",
+    "plot_frontier",
     "plot_histories",
     "plot_layers",
     "plot_memory",
@@ -53,5 +57,6 @@ __all__ = [
     "recording_animation",
     "short_number",
     "spike_bar_animation",
+    "stands",
     "teacher_of",
 ]

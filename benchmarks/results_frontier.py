@@ -1,0 +1,43 @@
+"""The section of docs/results.md on the frontier: accuracy against operations and mean steps, converted and direct."""
+
+from results_tables import DOCS, Report, table_head
+
+from spikelet import plots
+from spikelet.plots import Stand, best, stands
+
+TITLES = {"mnist": "MNIST", "cifar10": "CIFAR-10"}
+HEAD = """
+## The frontier
+
+Every network of this page that was tested on all 10,000 images, stopped after each of its steps or, where it was
+evaluated so, by its exit rule: what that takes of synaptic operations (a first layer that is given pixels is counted
+in multiplications, so not among them) and of time steps, and the accuracy. The tables list what no other one beats.
+"""
+
+
+def frontier(everything: dict[str, Report]) -> str:
+    text = ""
+    for data, title in TITLES.items():
+        told = {name: r for name, r in everything.items() if r["data"] == data and r["num_samples"] == 10_000}
+        groups: dict[str, list[Report]] = {}
+        for name, report in told.items():
+            groups.setdefault(kind(name, report), []).append(report)
+        if groups:
+            plots.plot_frontier(dict(sorted(groups.items())), DOCS / "figures" / f"frontier-{data}.png")
+            text += f"\n### {title}\n\n![{title}: accuracy against cost](figures/frontier-{data}.png)\n\n{table(told)}"
+    return text and HEAD + text
+
+
+def kind(name: str, report: Report) -> str:
+    if "snn_vs_integer_ann" in report.get("agreement", {}):
+        return "converted, equal to an ANN"
+    if report.get("ann_accuracy"):
+        return "converted, calibrated"
+    return "trained for few spikes (ablation)" if "variant=" in name else "trained directly"
+
+
+def table(told: dict[str, Report]) -> str:
+    named: dict[Stand, str] = {stand: name for name, report in told.items() for stand in stands(report)}
+    fewest = best([*named], "operations")
+    rows = [f"| `{named[s]}` | {100 * s.accuracy:.2f} % | {s.operations / 1e6:.3f} M | {s.steps:.2f} |" for s in fewest]
+    return table_head("run", "accuracy", "SOP", "mean T") + "\n".join(rows) + "\n"
