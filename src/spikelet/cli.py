@@ -66,7 +66,7 @@ train.* convert.* evaluate.*; trainer.* goes to lightning.Trainer. -m sweeps ove
 spikelet ablate recipe=NAME [seed=1,2,3] [variant=coding,correction,co-optimization,all] [key=value ...]
         [--config-dir FOLDER]
 Trains the recipe as it is (all), and with parts of it left out, each with every seed and the same budget; then a table
-and figures of all, in runs/NAME-ablation (exp_id=... for another NAME). What is done already is not done again; the same
+and figures of all, in runs/NAME-ablation; exp_id=... is another NAME. What is done already is not done again; the same
 command goes on where an interrupted one was. hydra/launcher=joblib trains several at once (hydra-joblib-launcher).
 
 The variants: docs/conventions.md, "Ablation". Recipes that have all parts: those called *-eval.

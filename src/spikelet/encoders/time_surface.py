@@ -36,8 +36,9 @@ class TimeSurface(nn.Module):
     tau          (tau1, tau2), or tau1 where tau2 = 2 tau1; of kt one number
     dt           of a step, in the unit of tau
 
-    ``weight`` [P, rows, columns] is Xavier-uniform, as of a convolution. Gradients reach it, not the surface. Source:
-    DTS-SNN, IEEE Access 2022, where tau2 = 2 tau1.
+    ``weight`` [P, rows, columns] begins Xavier-uniform, as of a convolution, without the sign: all cells share these
+    few weights, and where most are negative, next to no neuron fires and training ends early. Gradients reach it, not
+    the surface. Source: DTS-SNN, IEEE Access 2022, where tau2 = 2 tau1 and weights begin with either sign.
 
     >>> from spikelet.events import Binned
     >>> steps, sites = torch.tensor([0, 1, 1], dtype=torch.int32), torch.tensor([2, 1, 2], dtype=torch.int32)
@@ -68,6 +69,7 @@ class TimeSurface(nn.Module):
         self.surface = surface.Surface(sensor_size, cell, reach, *_traces(kernel, tau, dt))
         self.weight = nn.Parameter(torch.empty(sensor_size[2], *cell))
         nn.init.xavier_uniform_(self.weight.data[None, :, None])  # of a convolution of P channels to 1
+        self.weight.data.abs_()
 
     @property
     def out_features(self) -> int:
