@@ -6,7 +6,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -62,45 +62,62 @@ def evaluate(
         raise SpikeletError(f"num_steps: expected at least 1, got {num_steps}")
     if input_noise < 0:
         raise SpikeletError(f"input_noise: expected 0 or more, got {input_noise}")
-    generator = np.random.default_rng(seed)
-    batches, right, samples, seconds = [], 0, 0, 0.0
-    answered: list[Tensor] = []
-    trials: list[Trial] = []
-    total: list[np.ndarray] = []
+    generator, tally, right, seconds = np.random.default_rng(seed), _Tally(exit), 0, 0.0
     for images, labels in loader:
         images = add_noise(images, input_noise, generator)
         start = time.perf_counter()
         run = run_images(converted, images, num_steps, record=True, num_threads=num_threads, samples=exit is not None)
         seconds += time.perf_counter() - start
+        tally.add(run, labels)
         if _was_converted(converted):
             logits = answers(network, images) if network is not None else settled_counts(converted, images)[1]  # type: ignore[arg-type]
             right += int((logits.argmax(1) == labels).sum())
-        samples += len(labels)
-        batches.append(_batch_counts(run, labels))
-        answered.append(torch.stack([labels, metrics.predictions_per_step(run.logits)[-1]]))
-        trials += [_trial(run, labels, exit)] if exit is not None else []
-        spent = [run.positive, run.negative, run.synaptic_operations, run.effective_operations, *_entered(run)]
-        total = [a + b for a, b in zip(total, spent, strict=True)] if total else spent  # type: ignore[assignment,misc]
-    if not samples:
+    if not tally.samples:
         raise SpikeletError("loader: it yields no images to evaluate on")
     if logs_dir is not None and _was_converted(converted):
         rest = len(run.layers) - 1
         counted = [first_weight is None] + [True] * rest
-        metrics.published_logs(logs_dir, batches, counted, [first_weight or 1] + [1] * rest)
-    curve = np.sum([np.asarray(b.correct) for b in batches], axis=0) / samples
-    report: dict[str, Any] = {"num_samples": samples, "input_noise": input_noise, "seconds": seconds}
-    report["accuracy_per_class"] = _per_class(torch.cat(answered, dim=1))
+        metrics.published_logs(logs_dir, tally.batches, counted, [first_weight or 1] + [1] * rest)
+    report: dict[str, Any] = _accuracy(tally.curve()) | {"num_samples": tally.samples, "input_noise": input_noise}
+    report |= {"seconds": seconds, "accuracy_per_class": _per_class(torch.cat(tally.answered, dim=1))}
     if _was_converted(converted):
-        report["ann_accuracy"] = right / samples
-    activity = _activity(run, total, samples)
+        report["ann_accuracy"] = right / tally.samples
+    activity = _activity(run, tally.spent, tally.samples)
     operations = activity["synaptic_operations_per_sample"]["total"]
     entered = activity["synaptic_operations_per_sample"]["per_layer"].get("input")
     multiplied, added = _parts(converted, operations, entered)
-    passes = 1 if entered is None or _mixed(converted) else len(curve)
-    cost = _cost(converted, multiplied, added, energy, passes)
+    passes = 1 if entered is None or _mixed(converted) else report["num_steps"]
     if exit is not None:
-        report["exit"] = _early(Trial.join(trials), exit, converted, "input" in activity, energy)
-    return _accuracy(curve) | report | activity | cost
+        report["exit"] = _early(Trial.join(tally.trials), exit, converted, "input" in activity, energy)
+    return report | activity | _cost(converted, multiplied, added, energy, passes)
+
+
+@dataclass
+class _Tally:
+    """What the batches so far have shown; ``spent``: spikes and operations, in the order of ``_activity``."""
+
+    exit: Rule | None
+    samples: int = 0
+    batches: list[metrics.BatchCounts] = field(default_factory=list)
+    answered: list[Tensor] = field(default_factory=list)
+    trials: list[Trial] = field(default_factory=list)
+    spent: list[np.ndarray] = field(default_factory=list)
+
+    def add(self, run: Record, labels: Tensor) -> None:
+        assert run.positive is not None and run.negative is not None
+        assert run.synaptic_operations is not None and run.effective_operations is not None
+        self.samples += len(labels)
+        correct = metrics.correct_per_step(run.logits, labels).numpy()
+        self.batches.append(metrics.BatchCounts(correct, run.positive, run.negative, run.synaptic_operations))
+        self.answered.append(torch.stack([labels, metrics.predictions_per_step(run.logits)[-1]]))
+        if self.exit is not None:
+            self.trials.append(_trial(run, labels, self.exit))
+        spent = [run.positive, run.negative, run.synaptic_operations, run.effective_operations, *_entered(run)]
+        self.spent = [a + b for a, b in zip(self.spent, spent, strict=True)] if self.spent else spent
+
+    def curve(self) -> np.ndarray:
+        """Accuracy after each step."""
+        return np.sum([np.asarray(batch.correct) for batch in self.batches], axis=0) / self.samples
 
 
 def fit_exit(
@@ -237,12 +254,6 @@ def add_noise(images: Any, ratio: float, generator: np.random.Generator) -> Any:
     noise = torch.from_numpy(generator.random(tuple(images.shape)))
     noisy = images * (1 + ratio * (noise - 0.5))
     return noisy.round().clamp(0, 255).to(torch.uint8) if images.dtype == torch.uint8 else noisy.to(images.dtype)
-
-
-def _batch_counts(run: Record, labels: Tensor) -> metrics.BatchCounts:
-    correct = metrics.correct_per_step(run.logits, labels)
-    assert run.positive is not None and run.negative is not None and run.synaptic_operations is not None
-    return metrics.BatchCounts(correct.numpy(), run.positive, run.negative, run.synaptic_operations)
 
 
 def _accuracy(curve: np.ndarray) -> dict[str, Any]:
