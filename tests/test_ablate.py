@@ -40,7 +40,7 @@ def test_four_variants_of_a_recipe_and_going_on(tmp_path, monkeypatch, capsys) -
         assert (
             (train["loss"] == "ce_cumulative") == (train["min_steps"] == 2) == (variant in ("co-optimization", "all"))
         )
-        assert report["num_steps"] == (3 if train["min_steps"] else 4)
+        assert report["num_steps"] == (2 if train["min_steps"] else 3)
         assert ("exit" in report) == (variant in ("co-optimization", "all"))
         assert f"\n{variant} " in told
     written = {path: path.stat().st_mtime_ns for path in Path("runs").glob("*/report.json")}

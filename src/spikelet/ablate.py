@@ -22,7 +22,7 @@ NEEDS = {
     "all": ("model.coding", "model.correction", COSTLY),
 }
 VARIANTS = tuple(NEEDS)
-VARIED = ("model.correction", "train.loss", "train.min_steps", *(f"train.{cost}" for cost in COSTS))
+VARIED = ("model.correction", "train.loss", "train.min_steps", "train.cost_ramp", *(f"train.{cost}" for cost in COSTS))
 SEEDS = (1, 2, 3)
 
 
