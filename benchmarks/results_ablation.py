@@ -1,0 +1,52 @@
+"""The section of docs/results.md on dynamic coding, correction and co-optimization: four variants of each recipe."""
+
+import re
+from statistics import mean, stdev
+
+from results_tables import Report, table_head
+
+from spikelet.ablate import VARIANTS
+from spikelet.report import spent
+
+ABLATED = re.compile(r"(?P<name>[\w-]+-eval)-s\d+,variant=(?P<variant>[\w-]+)")
+HEAD = """
+## Dynamic coding, dynamic correction, co-optimization
+
+`spikelet ablate recipe=NAME`, with `train.precision=32-true`: the same network, epochs and seeds with parts left out
+(docs/conventions.md, "Ablation"). Per test sample, means over the seeds, accuracy with its standard deviation. Where a
+variant answers early, all numbers are those of early exit. Spikes are those of hidden neurons, the readout has none.
+"""
+
+
+def ablations(everything: dict[str, Report]) -> str:
+    groups: dict[str, dict[str, list[Report]]] = {}
+    for name, report in everything.items():
+        if found := ABLATED.fullmatch(name):
+            groups.setdefault(found["name"], {}).setdefault(found["variant"], []).append(report)
+    text = ""
+    for name, variants in groups.items():
+        some = next(iter(variants.values()))[0]
+        text += f"\n### {name}: {some['config']['model']['notation']}, {some['num_samples']:,} test samples\n\n"
+        text += table_head(
+            "variant", "seeds", "accuracy", "epochs", "mean T", "spikes", "per 1,000 neurons", "of coding's",
+            "SOP", "energy", "weights",
+        )  # fmt: skip
+        text += "".join(row(kind, variants[kind], variants.get("coding")) for kind in VARIANTS if kind in variants)
+    return text and HEAD + text
+
+
+def row(kind: str, group: list[Report], coding: list[Report] | None) -> str:
+    accuracies = [100 * (spent(report)["accuracy"] or 0) for report in group]
+    spread = f" ± {stdev(accuracies):.2f}" if len(group) > 1 else ""
+    epochs, neurons = group[0]["config"]["train"]["num_epochs"], group[0]["neurons"]["total"]
+    spikes = average(group, "spikes")
+    share = f"{100 * spikes / average(coding, 'spikes'):.0f} %" if coding else ""
+    return (
+        f"| {kind} | {len(group)} | {mean(accuracies):.2f}{spread} % | {epochs} | {average(group, 'steps'):.2f} "
+        f"| {spikes:,.0f} | {1000 * spikes / neurons:,.0f} | {share} | {average(group, 'operations') / 1e6:.3f} M "
+        f"| {1e9 * average(group, 'energy'):,.0f} nJ | {group[0]['weight_bytes'] / 1000:,.0f} kB |\n"
+    )
+
+
+def average(group: list[Report], what: str) -> float:
+    return mean(spent(report)[what] or 0 for report in group)
