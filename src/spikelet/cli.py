@@ -384,6 +384,8 @@ def _evaluate(words: list[str]) -> None:
         found.append(told)
         if len(targets) == 1:
             _show(console, told, folder)
+        elif folder is not None:
+            console.print(f"run folder: {runs.shown(folder)}")
     if len(targets) > 1:
         console.print(report.evaluations_table(plain, found))
 

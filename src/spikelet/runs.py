@@ -473,8 +473,12 @@ def exit_rule(config: Config, converted: Any, num_steps: int, say: Say) -> Any:
     if rule is None or not (temperature or settings.loss is not None):
         return rule
     loader = build.loader(config, "val")
-    say(f"fitting the early exit on {len(loader.dataset)} validation samples")  # type: ignore[arg-type]
+    number = len(loader.dataset)  # type: ignore[arg-type]
+    seen = ", which the network was trained on, too" if config.data.train_split == "train+val" else ""
+    say(f"fitting the early exit on {number} validation samples{seen}")
     loss = None if settings.loss is None else settings.loss / 100
+    if loss and loss * number < 1:
+        say(f"exit.loss: {settings.loss} % of {number} samples is less than one of them, so none may answer otherwise")
     found = fit_exit(
         rule, converted, loader, num_steps, temperature=temperature, loss=loss, num_threads=config.num_threads
     )
