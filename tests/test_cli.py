@@ -225,7 +225,7 @@ def test_calibrate_leaves_networks_reports_and_a_figure(at_work: Path, capsys: p
         report = json.loads((folder / level / "report.json").read_text())
         assert report["calibration"]["level"] == level.partition(",")[0] and report["num_steps"] == 6
         assert len(report["accuracy_per_step"]) == 6 and report["ann_accuracy"] > report["accuracy"] - 0.1
-    alone = ["evaluate", str(folder / "light,6" / "network.safetensors"), f"output={at_work / 'alone'}"]
+    alone = ["evaluate", "float/calibrate/light,6", f"output={at_work / 'alone'}"]
     assert cli.main(alone) == 0
     again, light = (
         json.loads((place / "report.json").read_text()) for place in (at_work / "alone", folder / "light,6")

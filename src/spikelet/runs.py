@@ -308,13 +308,13 @@ class Target:
 
 
 def find(name: str, overrides: list[str] | None = None, argument: str = "RUN") -> Target:
-    """The run folder, exp_id under runs/, packaged network or network file that ``name`` means."""
+    """The run folder, exp_id under runs/, packaged network, network file or folder with one that ``name`` means."""
     boxed = packaged_networks()
     for folder in (Path(name), RUNS / name):
         if (folder / CONFIG).is_file():
             return Target(name, schema.load(folder / CONFIG, overrides), folder=folder)
-    file = boxed.get(name, Path(name))
-    if file.is_file():
+    files = boxed.get(name), Path(name), *(folder / NETWORK for folder in (Path(name), RUNS / name))
+    if file := next((file for file in files if file is not None and file.is_file()), None):
         return Target(name, _file_config(file, overrides), file=file)
     for folder in (RUNS / name, Path(name)):
         if folder.is_dir():
