@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ def run(target: Target, say: Say = print, track: Track = iter) -> tuple[Path, in
     network, loader = target.network(), build.loader(config, config.evaluate.split)
     images, steps = _images(config), num_steps(config, network)
     assert target.folder is not None
+    teacher, found = cache(lambda: _teacher(network, loader)), {}
     for level in dict.fromkeys(("none", config.calibrate.level)):
         place = target.folder / CALIBRATE / f"{level},{steps}"
         say(f"{level}: {steps} steps, on {len(images)} training images")
@@ -48,13 +50,17 @@ def run(target: Target, say: Say = print, track: Track = iter) -> tuple[Path, in
         }
         if _is_known(place, made, config):
             say(f"{shown(place)} has the report of this network")
+            found[level] = read_report(place)["accuracy"]
             continue
         say(f"evaluating on {len(loader.dataset)} {config.evaluate.split} samples of {config.data.name}")  # type: ignore[arg-type]
         report = evaluate(made, loader, steps, input_noise=config.evaluate.input_noise, seed=config.seed)
-        report |= _teacher(network, loader) | {"calibration": made.metadata["calibration"]}
+        report |= teacher() | {"calibration": made.metadata["calibration"]}
         place.mkdir(parents=True, exist_ok=True)
         save(made, place / NETWORK)
         save_report(signed(report, config), place / REPORT)
+        found[level] = report["accuracy"]
+    if found[config.calibrate.level] < found["none"]:
+        say(f"{config.calibrate.level} loses accuracy here; try another level, or more calibrate.samples")
     return target.folder / CALIBRATE, steps
 
 

@@ -34,11 +34,10 @@ class Costs:
             "exit": settings.exit_cost,
         }
         self.weights = {name: weight for name, weight in weights.items() if weight}
-        counted = self.weights.keys() & {"operations", "activity"}
-        meter = OperationMeter(network)
-        self._meter = meter if counted else None
+        self._meter = OperationMeter(network) if self.weights.keys() & {"operations", "activity"} else None
+        blocks = [] if self._meter is None else self._meter.blocks
         steps = network.settings.num_steps if isinstance(network, SNN) else 1
-        self._dense = steps * sum(macs(block.op, block.input_shape) for block in meter.blocks)
+        self._dense = steps * sum(macs(block.op, block.input_shape) for block in blocks)
         if "activity" in self.weights and not self._dense:
             raise SpikeletError("train.activity_cost: no spikes reach a layer of this network; expected 0")
 
