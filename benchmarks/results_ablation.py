@@ -6,13 +6,13 @@ from statistics import mean, stdev
 from results_tables import Report, table_head
 
 from spikelet.ablate import VARIANTS
-from spikelet.report import spent
+from spikelet.report import as_answered
 
 ABLATED = re.compile(r"(?P<name>[\w-]+-eval)-s\d+,variant=(?P<variant>[\w-]+)")
 HEAD = """
 ## Dynamic coding, dynamic correction, co-optimization
 
-`spikelet ablate recipe=NAME`, with `train.precision=32-true`: the same network, epochs and seeds with parts left out
+`spikelet ablate`, with `train.precision=32-true`: the same network, epochs and seeds with parts left out
 (docs/conventions.md, "Ablation"). Per test sample, means over the seeds, accuracy with its standard deviation. Where a
 variant answers early, all numbers are those of early exit. Spikes are those of hidden neurons, the readout has none.
 """
@@ -26,17 +26,26 @@ def ablations(everything: dict[str, Report]) -> str:
     text = ""
     for name, variants in groups.items():
         some = next(iter(variants.values()))[0]
-        text += f"\n### {name}: {some['config']['model']['notation']}, {some['num_samples']:,} test samples\n\n"
+        config = some["config"]
+        text += f"\n### {name}: {config['model']['notation']}, {some['num_samples']:,} test samples\n\n"
+        text += f"    spikelet ablate recipe={config['recipe']}{settings(name, config)}\n\n"
         text += table_head(
-            "variant", "seeds", "accuracy", "epochs", "mean T", "spikes", "per 1,000 neurons", "of coding's",
+            "variant", "seeds", "accuracy", "epochs", "mean T", "spikes", "per 1,000 neurons", "spikes, of coding's",
             "SOP", "energy", "weights",
         )  # fmt: skip
         text += "".join(row(kind, variants[kind], variants.get("coding")) for kind in VARIANTS if kind in variants)
     return text and HEAD + text
 
 
+def settings(name: str, config: Report) -> str:
+    """What makes the runs called ``name`` of their recipe."""
+    protocol = config["data"]["protocol"]
+    said = [f"exp_id={name}"] if name != config["recipe"] else []
+    return "".join(f" {word}" for word in [*said, *([f"data.protocol={protocol}"] if protocol != "full" else [])])
+
+
 def row(kind: str, group: list[Report], coding: list[Report] | None) -> str:
-    accuracies = [100 * (spent(report)["accuracy"] or 0) for report in group]
+    accuracies = [100 * (as_answered(report)["accuracy"] or 0) for report in group]
     spread = f" ± {stdev(accuracies):.2f}" if len(group) > 1 else ""
     epochs, neurons = group[0]["config"]["train"]["num_epochs"], group[0]["neurons"]["total"]
     spikes = average(group, "spikes")
@@ -49,4 +58,4 @@ def row(kind: str, group: list[Report], coding: list[Report] | None) -> str:
 
 
 def average(group: list[Report], what: str) -> float:
-    return mean(spent(report)[what] or 0 for report in group)
+    return mean(as_answered(report)[what] or 0 for report in group)

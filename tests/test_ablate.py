@@ -36,6 +36,7 @@ def test_four_variants_of_a_recipe_and_going_on(tmp_path, monkeypatch, capsys) -
         report = json.loads((run_folder(1, variant) / "report.json").read_text())
         model, train = report["config"]["model"], report["config"]["train"]
         assert model["coding"] == ["direct", "latency"]
+        assert train["cost_ramp"] == (3 if train["min_steps"] else 0)
         assert bool(model["correction"]) == (variant in ("correction", "all"))
         assert (
             (train["loss"] == "ce_cumulative") == (train["min_steps"] == 2) == (variant in ("co-optimization", "all"))
@@ -66,6 +67,14 @@ def test_folders_by_name(tmp_path, monkeypatch, capsys) -> None:
     }
 
 
+def test_the_name_of_an_ablation() -> None:
+    for words in (["exp_id=mine"], ["++exp_id=mine"], ["exp_id="], ["train.lr=0.1"]):
+        words = ["++recipe=mnist-eval", *words, "seed=2"]
+        folders = ablate.plan(words)[1]
+        assert folders[0] == Path(f"runs/{ablate.name(words)}-s2,variant=coding")
+        assert ablate.name(words) == ("mine" if "mine" in words[1] else "mnist-eval")
+
+
 def test_a_recipe_without_a_component(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     assert cli.main(["ablate", "recipe=mnist-csnn", "data.name=digits"]) == 2
@@ -88,6 +97,7 @@ def test_a_recipe_without_a_component(tmp_path, monkeypatch, capsys) -> None:
         ("exp_id=a/b", "exp_id: expected letters, digits"),
         ("train.min_steps=1", "train.min_steps: this is what the variants differ in"),
         ("++train.min_steps=1", "train.min_steps: this is what the variants differ in"),
+        ("train.cost_ramp=1", "train.cost_ramp: this is what the variants differ in"),
         ("train.num_epochs=0", "train.num_epochs: expected at least 1, got 0"),
         ("mnist-eval", "mnist-eval: cannot be read; expected key=value, such as recipe=mnist-eval"),
     ],

@@ -168,6 +168,7 @@ def test_evaluate_with_other_settings_leaves_the_report_alone(at_work: Path) -> 
     [
         ("small", "exit.confidence=0.9", "confidence"),
         ("small", "exit.loss=5", "margin"),
+        ("small", "exit.loss=0.01", "margin"),  # less than one of the validation samples
         ("small", "exit.margin=20", "margin"),
     ],
 )
@@ -178,6 +179,7 @@ def test_evaluate_with_an_early_exit(run: str, key: str, rule: str, at_work: Pat
     told = json.loads((folder / "report.json").read_text())
     assert told["exit"]["rule"] == rule and sum(told["exit"]["histogram"]) == told["num_samples"]
     assert ("validation samples" in said) == ("margin" not in key) and f"exit: {rule}" in said
+    assert ("less than one of them" in said) == (key == "exit.loss=0.01")
     assert (folder / "figures" / "exit.png").is_file()
     assert (at_work / "runs" / run / "report.json").read_bytes() == before
 
@@ -232,6 +234,10 @@ def test_calibrate_leaves_networks_reports_and_a_figure(at_work: Path, capsys: p
     )
     assert again["accuracy_per_step"] == light["accuracy_per_step"]
     assert type(spikelet_load(folder / "light,6" / "network.safetensors")).__name__ == "SNN"
+    other = at_work / "network.safetensors"  # what stands in the working folder is not meant
+    shutil.copy(runs.packaged_networks()["mnist-lenet"], other)
+    assert type(spikelet_load("float/calibrate/light,6")).__name__ == "SNN"
+    other.unlink()
 
 
 def test_calibrate_a_network_trained_through_time(at_work: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -252,7 +258,7 @@ def test_calibrate_a_network_trained_through_time(at_work: Path, capsys: pytest.
         (["float", "level=light", "samples=5000"], "calibrate.samples: expected 1 to "),
         (["float", "level=light", "steps=4"], "steps: spikelet calibrate takes no such key"),
         (["small", "level=light"], "RUN: small was trained with counts of spikes (model.k=0), so its conversion loses"),
-        (["mnist-lenet", "level=light"], "RUN: mnist-lenet is a converted network"),
+        (["mnist-lenet", "level=light"], "RUN: mnist-lenet is a network's file without its run"),
         (["nothing", "level=light"], "RUN: nothing is no run folder"),
         ([], "RUN: spikelet calibrate takes exactly one, got 0"),
     ],
@@ -566,7 +572,7 @@ def test_data_that_are_not_the_official_ones(elsewhere: Path, capsys: pytest.Cap
         (["evaluate", "smal"], ("smal", "did you mean small?")),
         (["convert", "small", "fraction_bits=40"], ("fraction_bits", "40")),
         (["convert", "small", "train.lr=1"], ("train.lr", "takes no such key")),
-        (["convert", "runs/small/network.safetensors"], ("integer network already",)),
+        (["convert", "runs/small/network.safetensors"], ("a network's file without its run",)),
         (["convert", "float"], ("layer 8C3", "ReLU", "model.k")),
         (["report", "small", "size=2"], ("size", "output")),
         (["evaluate", "runs"], ("runs is no run folder", "config.yaml")),

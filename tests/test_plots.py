@@ -102,17 +102,22 @@ def test_every_figure_is_written(plot, reports, tmp_path):
     assert dict(matplotlib.rcParams) == before
 
 
+@pytest.mark.filterwarnings("error")
 def test_the_frontier(tmp_path):
     slow = make_report((0.2, 0.9, 0.993), operations=3e6, settled_step=3)
-    found = plots.stands(slow)
-    assert [(s.operations, s.steps) for s in found] == [(1e6, 1), (2e6, 2), (3e6, 3), (3e6, 3)]  # the last: by its rule
-    assert plots.best([*found, plots.Stand(1.5e6, 3.0, 0.9)], "operations") == [found[0], (1.5e6, 3.0, 0.9), found[2]]
-    assert plots.best([*found, plots.Stand(1.5e6, 3.0, 0.9)], "steps") == found[:3]
-    figure = plots.plot_frontier({"converted": [slow], "direct": [ONE, make_report((0.99,))]}, tmp_path / "figure.png")
+    first, second, third, early = found = plots.operating_points(slow)
+    assert [(p.operations, p.steps) for p in found] == [(1e6, 1), (2e6, 2), (3e6, 3), (3e6, 3)]  # the last: by its rule
+    cheap = plots.OperatingPoint(1.5e6, 3.0, 0.95)
+    assert plots.pareto_front([*found, cheap], "operations") == [first, cheap, third] and third == early
+    assert plots.pareto_front([*found, cheap], "steps") == [first, second, third]
+    perfect, poor, silent = make_report((0.9, 1.0)), make_report((0.1, 0.1)), make_report((0.99,), operations=0.0)
+    figure = plots.plot_frontier({"a": [slow, silent], "b": [ONE, perfect], "c": [poor]}, tmp_path / "figure.png")
     assert is_png(tmp_path / "figure.png")
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["converted", "direct"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["b"]  # the others err too often
     with pytest.raises(SpikeletError, match="groups: expected at least one report, got none"):
-        plots.plot_frontier({"converted": []})
+        plots.plot_frontier({"a": []})
+    with pytest.raises(SpikeletError, match="networks that send spikes"):
+        plots.plot_frontier({"a": [silent]})
 
 
 @pytest.mark.parametrize("plot", OF_REPORTS)

@@ -38,7 +38,7 @@ def plan(words: list[str]) -> tuple[list[str], list[Path]]:
     >>> folders[:2] == [Path("runs/mnist-eval-s1,variant=coding"), Path("runs/mnist-eval-s2,variant=coding")]
     True
     """
-    given = dict(word.lstrip("+").partition("=")[::2] for word in words)
+    given = _given(words)
     if "recipe" not in given:
         raise SpikeletError(
             "recipe: name one with all parts, such as recipe=mnist-eval; the others are called *-eval, too"
@@ -64,7 +64,7 @@ def plan(words: list[str]) -> tuple[list[str], list[Path]]:
     )  # what the recipe lacks shows before anything is trained
     sweep = [f"variant={','.join(first)}", f"seed={','.join(seeds)}"]
     several = len(variants) > 1
-    if "exp_id" in given:
+    if given.get("exp_id"):
         sweep.append(f"exp_id='{given['exp_id']}-s${{seed}}{',variant=${variant}' if several else ''}'")
     suffix = {variant: f",variant={variant}" if several else "" for variant in variants}
     return [*others, *sweep], [runs.RUNS / f"{name(words)}-s{seed}{suffix[v]}" for v in variants for seed in seeds]
@@ -72,8 +72,12 @@ def plan(words: list[str]) -> tuple[list[str], list[Path]]:
 
 def name(words: list[str]) -> str:
     """What the folders of an ablation begin with: its exp_id, or its recipe."""
-    given = dict(word.partition("=")[::2] for word in words)
+    given = _given(words)
     return given.get("exp_id") or given["recipe"]
+
+
+def _given(words: list[str]) -> dict[str, str]:
+    return dict(word.lstrip("+").partition("=")[::2] for word in words)
 
 
 def try_out(overrides: list[str], config_dir: str | None = None) -> None:

@@ -59,8 +59,8 @@ def run(target: Target, say: Say = print, track: Track = iter) -> tuple[Path, in
         save(made, place / NETWORK)
         save_report(signed(report, config), place / REPORT)
         found[level] = report["accuracy"]
-    if found[config.calibrate.level] < found["none"]:
-        say(f"{config.calibrate.level} loses accuracy here; try another level, or more calibrate.samples")
+    if (lost := found["none"] - found[config.calibrate.level]) > 0:
+        say(f"{config.calibrate.level}: {100 * lost:.2f} points below none")
     return target.folder / CALIBRATE, steps
 
 
@@ -75,7 +75,7 @@ def _check(target: Target) -> None:
     """Raise SpikeletError for a run that cannot be calibrated, before anything is read or written."""
     model = target.config.model
     if target.folder is None:
-        raise SpikeletError(f"RUN: {target.name} is a converted network, its float weights are gone; expected a run")
+        raise SpikeletError(f"RUN: {target.name} is a network's file without its run; expected a run")
     if build.has_recordings(target.config):
         raise SpikeletError(f"RUN: calibration takes images, {target.config.data.name} of {target.name} are recordings")
     if model.neuron is None and model.k is not None:

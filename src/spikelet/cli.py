@@ -34,7 +34,7 @@ spikelet: pixels in, class out, not one float.
   spikelet datasets check NAME               read every file of a data set, count, and draw a few samples
   spikelet doctor                            cores, vector units, GPU, threads, allocator, data, versions
 
-RUN is a run folder, the name of one under runs/, a packaged network such as mnist-lenet, or a network's file.
+RUN is a run folder, the name of one under runs/, a packaged network such as mnist-lenet, a network's file or folder.
 `spikelet COMMAND --help` has examples; `spikelet --version` the version."""
 
 HELP = {

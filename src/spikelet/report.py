@@ -129,7 +129,7 @@ def _built(title: str, rows: list[dict[str, str]]) -> Table:
 
 
 def _evaluation_row(report: dict[str, Any]) -> dict[str, str]:
-    given = spent(report)
+    given = as_answered(report)
     steps, seconds = given["steps"], report.get("seconds")
     return {
         "data": report.get("data", ""),
@@ -143,7 +143,7 @@ def _evaluation_row(report: dict[str, Any]) -> dict[str, str]:
 
 
 def _ablation_row(runs: list[dict[str, Any]]) -> dict[str, str]:
-    given = [spent(run) for run in runs]
+    given = [as_answered(run) for run in runs]
     mean = {key: statistics.mean(run[key] or 0.0 for run in given) for key in given[0]}
     return {
         "accuracy": _spread([100 * run["accuracy"] for run in given]),  # type: ignore[operator]
@@ -156,7 +156,7 @@ def _ablation_row(runs: list[dict[str, Any]]) -> dict[str, str]:
     }
 
 
-def spent(report: dict[str, Any]) -> dict[str, float | None]:
+def as_answered(report: dict[str, Any]) -> dict[str, float | None]:
     """Accuracy, steps, spikes, operations and energy of a sample, up to where it is answered; None: there are none."""
     early = report.get("exit", {})
     whole = {

@@ -133,7 +133,7 @@ def _steps_of(network: Any) -> float | None:
 def _trained(name: str, argument: str) -> Any:
     network = find(name, argument=argument).network()
     if network is None:
-        raise SpikeletError(f"{argument}: {name} is an integer network, its float weights are gone; expected a run")
+        raise SpikeletError(f"{argument}: {name} is a network's file without its run; expected a run")
     return network
 
 
@@ -289,7 +289,7 @@ def check_trainer(options: dict[str, Any]) -> None:
 
 @dataclass
 class Target:
-    """What a command works on: a run folder, or an integer network's file that stands alone."""
+    """What a command works on: a run folder, or a network's file that stands alone."""
 
     name: str
     config: Config
@@ -318,7 +318,7 @@ def find(name: str, overrides: list[str] | None = None, argument: str = "RUN") -
         return Target(name, _file_config(file, overrides), file=file)
     for folder in (RUNS / name, Path(name)):
         if folder.is_dir():
-            raise SpikeletError(f"{argument}: {folder} is no run folder: it holds no {CONFIG}")
+            raise SpikeletError(f"{argument}: {folder} is no run folder: it holds no {CONFIG} and no {NETWORK}")
     runs = [path.parent.name for path in sorted(RUNS.glob(f"*/{CONFIG}"))]
     close = get_close_matches(name, [*runs, *boxed], n=3)
     hint = f"; did you mean {' or '.join(close)}?" if close else ""
@@ -329,7 +329,7 @@ def find(name: str, overrides: list[str] | None = None, argument: str = "RUN") -
 
 
 def load(name: str | Path) -> IntegerNetwork | SurfaceNetwork | SNN:
-    """The integer network that ``name`` means: a packaged one, a run folder or exp_id under runs/, or a file.
+    """The integer network that ``name`` means: a packaged one, of a run folder or exp_id under runs/, or of a file.
 
     One that begins with time surfaces has these in floating point; the file of a calibrated network is an ``SNN``.
 
@@ -338,7 +338,7 @@ def load(name: str | Path) -> IntegerNetwork | SurfaceNetwork | SNN:
     file = packaged_networks().get(str(name), Path(name))
     if not file.is_file():
         target = find(str(name), argument="name")
-        file = (target.folder or Path()) / NETWORK
+        file = target.file or (target.folder or Path()) / NETWORK
         if not file.is_file():
             raise SpikeletError(f"name: {name} has no integer network; make one with 'spikelet convert {name}'")
     return read_network(file)
@@ -381,7 +381,7 @@ def convert(target: Target, say: Say = print) -> tuple[dict[str, Any], Path | No
     The run's report told of the network before, and goes; ``evaluate`` writes a new one.
     """
     if target.folder is None:
-        raise SpikeletError(f"RUN: {target.name} is an integer network already")
+        raise SpikeletError(f"RUN: {target.name} is a network's file without its run; expected a run")
     config = target.config
     doctor.prepare(config.num_threads)
     network = target.network()

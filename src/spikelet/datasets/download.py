@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from spikelet.errors import DataError
-from spikelet.files import whole_file
 
 TIMEOUT_SECONDS = 20.0
 CHUNK_BYTES = 1 << 18
@@ -179,6 +178,9 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
 
 
 def _write(content: IO[bytes], path: Path) -> None:
-    """Write a file under a temporary name, piece by piece, then rename it."""
-    with content, whole_file(path) as temporary, temporary.open("wb") as file:
+    """Write a file under a temporary name, piece by piece, then rename it; the next try takes the same name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.part")
+    with content, temporary.open("wb") as file:
         shutil.copyfileobj(content, file, CHUNK_BYTES)
+    temporary.replace(path)

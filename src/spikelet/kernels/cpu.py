@@ -104,7 +104,7 @@ def start(
 ) -> None:
     """Run the pass ``name`` of a module over ``memory``, in blocks of ``size`` neurons; ``cpu_loops`` tells the rest.
 
-    ``memory`` is (x, spikes or their gradient, out), ``sums`` has a row per block.
+    ``memory`` is (x, spikes or their gradient, out), ``sums`` has a row per block, ``more`` is the field MORE.
     """
     x, given, out = memory
     neurons = given.tensor.numel() // num_steps

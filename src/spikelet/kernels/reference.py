@@ -143,11 +143,11 @@ def srm(x: Tensor, decay: Decay, v_threshold: float, spike: Spike, detach_reset:
     return _walk(srm_step, x, srm_rest(x[0]), decay, v_threshold, spike, detach_reset)
 
 
-def _walk(step: Callable[..., tuple[Tensor, State]], x: Tensor, state: State, *numbers) -> Tensor:
+def _walk(step: Callable[..., tuple[Tensor, State]], x: Tensor, state: State, *settings) -> Tensor:
     """The spikes of one ``step`` after the other over ``x`` [T, N, ...], from ``state``."""
     spikes = []
     for current in x:
-        s, state = step(current, state, *numbers)
+        s, state = step(current, state, *settings)
         spikes.append(s)
     return torch.stack(spikes)
 

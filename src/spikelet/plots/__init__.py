@@ -7,7 +7,7 @@ suffix says). Nothing touches pyplot, so no display is needed and nothing is lef
 from spikelet.plots.animation import spike_bar_animation
 from spikelet.plots.calibration import plot_calibration, teacher_of
 from spikelet.plots.frames import plot_frames
-from spikelet.plots.frontier import Stand, best, plot_frontier, stands
+from spikelet.plots.frontier import OperatingPoint, operating_points, pareto_front, plot_frontier
 from spikelet.plots.rasters import raster
 from spikelet.plots.recordings import event_rates, recording_animation
 from spikelet.plots.reports import (
@@ -33,12 +33,13 @@ __all__ = [
     "NEUTRAL",
     "POSITIVE",
     "STYLE",
+    "OperatingPoint",
     "Report",
     "Reports",
-    "Stand",
-    "best",
     "event_rates",
     "firing_rates",
+    "operating_points",
+    "pareto_front",
     "plot_accuracy",
     "plot_calibration",
     "plot_constraints",
@@ -57,6 +58,5 @@ __all__ = [
     "recording_animation",
     "short_number",
     "spike_bar_animation",
-    "stands",
     "teacher_of",
 ]
