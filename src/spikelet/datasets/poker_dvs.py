@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from numpy.lib import format as npy
 
 from spikelet.datasets.base import Source
 from spikelet.datasets.event_base import EventSet, Protocol, Split, everything
 from spikelet.datasets.event_fakes import fake_recording
 from spikelet.datasets.layouts import Catalogue, ClassFolders
 from spikelet.events import make_events
+from spikelet.events.formats import numpy_files
 from spikelet.files import write_whole
 
 TRAIN, TEST = "pips_train", "pips_test"
@@ -30,28 +30,15 @@ def parse(data: bytes) -> np.ndarray:
     >>> parse(to_bytes(make_events([25], [3], [4], [1]))).tolist()
     [(25, 3, 4, 1)]
     """
-    rows = _rows(data)
+    columns = numpy_files.columns_of(data)
     with np.errstate(invalid="ignore"):
-        whole = rows.astype(np.int64)
-    inside = (whole[:, 1:] >= 0) & (whole[:, 1:] < (2**15, 2**15, 2))
-    if not ((whole == rows).all() and inside.all()):
+        whole = columns.astype(np.int64)
+    most = np.array([[2**62], [2**15], [2**15], [2]])
+    if not ((whole == columns).all() and ((whole >= 0) & (whole < most)).all()):
         raise ValueError("it holds numbers that are no times, columns, rows and polarities")
-    return make_events(*whole.T)
-
-
-def _rows(data: bytes) -> np.ndarray:
-    """The array [E, 4] of a .npy file."""
-    file = io.BytesIO(data)
-    try:
-        read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[npy.read_magic(file)]
-        shape, in_columns, dtype = read(file)
-        size = len(data) - file.tell()
-        if dtype.kind not in "iuf" or shape[1:] != (4,) or shape[0] * 4 * dtype.itemsize != size:
-            raise ValueError(f"it states an array {shape} of {dtype} in {size} bytes")
-        values = np.frombuffer(data, dtype, offset=file.tell())
-        return values.reshape(4, -1).T if in_columns else values.reshape(-1, 4)
-    except Exception as error:  # foreign bytes make numpy's parser of headers stumble in many ways
-        raise ValueError(f"no .npy file of rows of 4 numbers ({error})") from error
+    if (whole[0, 1:] < whole[0, :-1]).any():
+        raise ValueError("time runs back")
+    return make_events(*whole)
 
 
 def to_bytes(events: np.ndarray) -> bytes:

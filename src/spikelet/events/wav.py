@@ -32,7 +32,7 @@ def parse_wav(data: bytes) -> tuple[np.ndarray, int]:
     if len(samples) != kind.nframes * kind.sampwidth:
         raise ValueError(f"truncated, it holds {len(samples) // kind.sampwidth} of {kind.nframes} samples")
     found = np.frombuffer(samples, TYPES[kind.sampwidth])
-    return (found.astype(np.int16) - 128).astype(np.int8) if kind.sampwidth == 1 else found, kind.framerate
+    return (found ^ 128).view(np.int8) if kind.sampwidth == 1 else found, kind.framerate  # less 128, in as many bytes
 
 
 def wav_bytes(samples: np.ndarray, sample_rate: int) -> bytes:

@@ -32,12 +32,18 @@ def parse(data: Data) -> np.ndarray:
     >>> parse(file.getvalue()).tolist()
     [(25000, 3, 4, 1)]
     """
+    columns = columns_of(data)
+    return collect(_columns(columns), columns.shape[1])
+
+
+def columns_of(data: Data) -> np.ndarray:
+    """The columns [4, E] of a file of an array [E, 4], in the file's memory; ValueError where it is none."""
     dtype, by_columns, count, start = _header(data)
     body = memoryview(data)[start:]
     if len(body) != 4 * count * dtype.itemsize:
         raise ValueError(f"its header claims {count} rows of 4 {dtype}, behind it are {len(body)} bytes")
     values = np.frombuffer(body, dtype)
-    return collect(_columns(values.reshape(4, count) if by_columns else values.reshape(count, 4).T), count)
+    return values.reshape(4, count) if by_columns else values.reshape(count, 4).T
 
 
 def _header(data: Data) -> tuple[np.dtype, bool, int, int]:
@@ -47,8 +53,7 @@ def _header(data: Data) -> tuple[np.dtype, bool, int, int]:
     found = HEADER.match(head, start)
     if not head.startswith(MAGIC) or not found or start + int.from_bytes(head[8:start], "little") != found.end():
         raise ValueError(
-            "expected a .npy file of an array [E, 4], columns x, y, p, t in ms, integers of 2 to 8 bytes or "
-            "floats of 4 or 8"
+            "expected a .npy file of an array [E, 4], four columns of integers of 2 to 8 bytes or floats of 4 or 8"
         )
     dtype, by_columns, count = (group.decode() for group in found.groups())
     return np.dtype(dtype), by_columns == "True", int(count), found.end()
