@@ -21,7 +21,7 @@ be compared with a published one. Made, with `train.precision=32-true`, by
 On protocol 6789 of N-MNIST also `data.protocol=6789 model.notation=TS6r2-FC400-FC4`, with `train.num_epochs=5` in full
 precision and `trainer.limit_train_batches=0.25` from there on.
 
-The zero-sum kernel wins, as published, in every row of real recordings; the low-bit networks begin with the ones in full
+The zero-sum kernel wins, as published, in every row of real recordings; the low-bit networks begin with those in full
 precision, so the rows of one data set are no independent witnesses. Here the encoder's few shared weights begin
 positive: with either sign, as in the published code, some seeds leave its neurons nearly silent, and those lost up to
 11 points on spoken digits whatever the kernel. Moving bars are made so that only the order of events tells, and both
