@@ -99,7 +99,7 @@ def page(everything: dict[str, Report]) -> str:
         name = f"mnist-lenet-d-k{k}"
         if name in reports:
             text += row(f"LeNet-D, k = {k}, float weights (`{name}`)", reports[name]) + published_row(k)
-    text += HOW_CHOSEN + agreements(reports) + costs(reports) + engine()
+    text += HOW_CHOSEN + agreements(reports) + costs(reports) + engine() + early_exit()
     text += low_bits(everything) + trained_directly(everything) + training_speed() + loading_speed() + neuron_speed()
     text += surfaces(everything) + calibrations(everything) + ablations(everything) + frontier(everything)
     digits = {n: r for n, r in reports.items() if r["recipe"] == "digits-demo"}
@@ -146,6 +146,23 @@ def engine() -> str:
         name = f"{line['contender']} {line['variant']}".strip()
         text += f"| {name} | {line['num_steps'] or '-'} | {line['batch']} | {line['threads']} | {line['allocator']} "
         text += f"| {line['images_per_second']:,.0f} | {line['engine_is']:.2f} x |\n"
+    return text
+
+
+def early_exit() -> str:
+    facts = measured("early_exit")
+    if facts is None:
+        return ""
+    text = "\n## Early exit in the integer engine\n\n`python benchmarks/early_exit.py`: "
+    text += f"{facts['model']}, T = {facts['num_steps']}; an image is answered as soon as its best class leads by the "
+    text += f"margin, which was chosen on {facts['chosen_on']:,} validation images so that at most so many points of "
+    text += "them answer otherwise (the network in the box saw these images in training); accuracy, mean T and SOP on "
+    text += f"the test set; {facts['processor']}; median of {facts['rounds']} interleaved rounds.\n\n"
+    text += table_head("exit", "margin", "accuracy", "mean T", "SOP", "batch", "threads", "images/s", "of all steps'")
+    for line in facts["rows"]:
+        text += f"| {line['exit']} | {line['margin'] or ''} | {100 * line['accuracy']:.2f} % "
+        text += f"| {line['mean_steps']:.3f} | {line['operations'] / 1e6:.3f} M | {line['batch']:,} "
+        text += f"| {line['threads']} | {line['images_per_second']:,.0f} | {line['times']:.2f} x |\n"
     return text
 
 

@@ -103,8 +103,13 @@ class Builder:
         return self.fitting(SRM(first.bias, threshold, slow, shift, first.fraction_bits, fast, shift), most)
 
     def fitting(self, neuron, most: np.ndarray):
+        """``neuron`` with coarser and faster leaks, until none of its membranes can overflow."""
+        leaks = ("leak", "synapse_leak") if isinstance(neuron, SRM) else ("leak",)
+        shifts = ("shift", "synapse_shift") if isinstance(neuron, SRM) else ("shift",)
         while leaky_potential(most, neuron) >= 2**31 - 1:
-            neuron = dataclasses.replace(neuron, leak=neuron.leak // 2, fraction_bits=max(0, neuron.fraction_bits - 1))
+            halved = {name: getattr(neuron, name) // 2 for name in leaks}
+            fewer = {name: max(0, getattr(neuron, name) - 1) for name in (*shifts, "fraction_bits")}
+            neuron = dataclasses.replace(neuron, **halved, **fewer)
         return neuron
 
     def pool(self, source: int) -> None:
