@@ -32,10 +32,10 @@ def frontier(everything: dict[str, Report]) -> str:
 
 def kind(name: str, report: Report) -> str:
     if "snn_vs_integer_ann" in report.get("agreement", {}):
-        return "converted, equal to an ANN"
+        return "converted"
     if report.get("ann_accuracy"):
-        return "converted, calibrated"
-    return "trained directly, ablations" if "variant=" in name else "trained directly"
+        return "calibrated"
+    return "ablation" if "variant=" in name else "trained directly"
 
 
 def table(told: dict[str, Report]) -> str:
