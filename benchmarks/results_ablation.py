@@ -15,6 +15,7 @@ HEAD = """
 `spikelet ablate`, with `train.precision=32-true`: the same network, epochs and seeds with parts left out
 (docs/conventions.md, "Ablation"). Per test sample, means over the seeds, accuracy with its standard deviation. Where a
 variant answers early, all numbers are those of early exit. Spikes are those of hidden neurons, the readout has none.
+The network of mnist-eval was made wider after a narrower one was seen to reach 99.21 % on the test set (seed 1, all).
 """
 
 
