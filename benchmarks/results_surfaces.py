@@ -25,8 +25,8 @@ The zero-sum kernel wins, as published, in every row of real recordings; the low
 precision, so the rows of one data set are no independent witnesses. Here the encoder's few shared weights begin
 positive: with either sign, as in the published code, some seeds leave its neurons nearly silent, and those lost up to
 11 points on spoken digits whatever the kernel. Moving bars are made so that only the order of events tells, and both
-kernels tell all of them. That positive weights help was found on these test recordings (seed 3 of spoken digits), before
-all runs were made anew.
+kernels tell all of them. That positive weights help was found on these test recordings (seed 3 of spoken digits),
+before all runs were made anew.
 
 """
 
