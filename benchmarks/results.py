@@ -15,7 +15,7 @@ from results_calibration import CALIBRATED, calibrations
 from results_frontier import frontier
 from results_low_bits import LOW_BITS, low_bits
 from results_surfaces import NAME, surfaces
-from results_tables import DOCS, Report, keep, measured, read_all, table_head, without_seed
+from results_tables import DOCS, Report, keep, measured, read_all, table_head, was_converted, without_seed
 
 from spikelet import plots
 
@@ -78,11 +78,6 @@ def published_row(k: int) -> str:
     accuracy, steps, positive, negative, operations = PUBLISHED_D[k]
     start = f"| work D, published, k = {k} | {100 * accuracy:.2f} % | | {steps} | | "
     return start + f"{positive + negative:,} ({negative:,}) | {operations / 1e6:.3f} M | | | |\n"
-
-
-def was_converted(report: Report) -> bool:
-    """Whether the network comes from an ANN that it was compared with."""
-    return "snn_vs_integer_ann" in report.get("agreement", {})
 
 
 def page(everything: dict[str, Report]) -> str:

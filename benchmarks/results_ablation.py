@@ -1,12 +1,12 @@
 """The section of docs/results.md on dynamic coding, correction and co-optimization: four variants of each recipe."""
 
 import re
-from statistics import mean, stdev
+from statistics import mean
 
 from results_tables import Report, table_head
 
 from spikelet.ablate import VARIANTS
-from spikelet.report import as_answered
+from spikelet.report import as_answered, spread
 
 ABLATED = re.compile(r"(?P<name>[\w-]+-eval)-s\d+,variant=(?P<variant>[\w-]+)")
 HEAD = """
@@ -40,19 +40,17 @@ def ablations(everything: dict[str, Report]) -> str:
 
 def settings(name: str, config: Report) -> str:
     """What makes the runs called ``name`` of their recipe."""
-    protocol = config["data"]["protocol"]
-    said = [f"exp_id={name}"] if name != config["recipe"] else []
-    return "".join(f" {word}" for word in [*said, *([f"data.protocol={protocol}"] if protocol != "full" else [])])
+    said = {"exp_id": (name, config["recipe"]), "data.protocol": (config["data"]["protocol"], "full")}
+    return "".join(f" {key}={value}" for key, (value, default) in said.items() if value != default)
 
 
 def row(kind: str, group: list[Report], coding: list[Report] | None) -> str:
     accuracies = [100 * (as_answered(report)["accuracy"] or 0) for report in group]
-    spread = f" ± {stdev(accuracies):.2f}" if len(group) > 1 else ""
     epochs, neurons = group[0]["config"]["train"]["num_epochs"], group[0]["neurons"]["total"]
     spikes = average(group, "spikes")
     share = f"{100 * spikes / average(coding, 'spikes'):.0f} %" if coding else ""
     return (
-        f"| {kind} | {len(group)} | {mean(accuracies):.2f}{spread} % | {epochs} | {average(group, 'steps'):.2f} "
+        f"| {kind} | {len(group)} | {spread(accuracies)} | {epochs} | {average(group, 'steps'):.2f} "
         f"| {spikes:,.0f} | {1000 * spikes / neurons:,.0f} | {share} | {average(group, 'operations') / 1e6:.3f} M "
         f"| {1e9 * average(group, 'energy'):,.0f} nJ | {group[0]['weight_bytes'] / 1000:,.0f} kB |\n"
     )

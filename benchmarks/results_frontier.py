@@ -1,6 +1,6 @@
 """The section of docs/results.md on the frontier: accuracy against operations and mean steps, converted and direct."""
 
-from results_tables import DOCS, Report, table_head
+from results_tables import DOCS, Report, table_head, was_converted
 
 from spikelet import plots
 from spikelet.plots import OperatingPoint, operating_points, pareto_front
@@ -31,7 +31,7 @@ def frontier(everything: dict[str, Report]) -> str:
 
 
 def kind(name: str, report: Report) -> str:
-    if "snn_vs_integer_ann" in report.get("agreement", {}):
+    if was_converted(report):
         return "converted"
     if report.get("ann_accuracy"):
         return "calibrated"

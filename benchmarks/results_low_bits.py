@@ -1,10 +1,11 @@
 """The section of docs/results.md on one and two bits per weight: MNIST, CIFAR-10, integers, cost and speed."""
 
-from statistics import mean, stdev
+from statistics import mean
 
 from results_tables import DOCS, Report, measured, table_head, without_seed
 
 from spikelet import plots
+from spikelet.report import spread
 
 LOW_BITS = ("stbp-", "mnist-stbp-", "cifar10-narrow")  # how their reports are called
 BASELINE = "mnist-stbp-fp32"
@@ -117,12 +118,11 @@ def low_bits(everything: dict[str, Report]) -> str:
 def low_bits_row(name: str, group: list[Report], full: dict[int, float]) -> str:
     below = mean(100 * (full[report["seed"]] - report["accuracy"]) for report in group)
     each = [100 * report["accuracy"] for report in group]
-    spread = f" ± {stdev(each):.2f}" if len(each) > 1 else ""
     scores = [history["constraint_failure"] for history in map(history_of, group) if "constraint_failure" in history]
     failure = f"{100 * mean(score[-1] / score[0] for score in scores):.2f} %" if scores else ""
     operations = mean(report["synaptic_operations_per_sample"]["total"] for report in group) / 1e6
     return (
-        f"| `{name}` | {LOW_BITS_RUNS[name]} | {', '.join(f'{a:.2f}' for a in each)} | {mean(each):.2f}{spread} % "
+        f"| `{name}` | {LOW_BITS_RUNS[name]} | {', '.join(f'{a:.2f}' for a in each)} | {spread(each)} "
         f"| {below:.2f} | {failure} "
         f"| {group[0]['weight_bytes'] / 1000:,.0f} kB | {operations:.2f} M |\n"
     )

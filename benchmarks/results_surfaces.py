@@ -1,9 +1,11 @@
 """The section of docs/results.md on time surfaces: both temporal kernels, full precision and low bits, and speed."""
 
 import re
-from statistics import mean, stdev
+from statistics import mean
 
 from results_tables import Report, measured, table_head
+
+from spikelet.report import spread
 
 NAME = re.compile(r"(?P<data>[\w-]+)-dts(?P<protocol>-\w+)?-(?P<kernel>ktzs|kt)(?:-(?P<weights>ternary|binary))?-s\d+")
 WEIGHTS = {None: "full precision", "ternary": "ternary, CBP", "binary": "binary, CBP"}
@@ -62,8 +64,7 @@ def row(key: tuple, kernels: dict[str, list[Report]]) -> str:
 
 def accuracy(group: list[Report]) -> str:
     each = [100 * report["accuracy"] for report in group]
-    spread = f" ± {stdev(each):.2f}" if len(each) > 1 else ""
-    return f"{mean(each):.2f}{spread} % ({len(each)})" if each else ""
+    return f"{spread(each)} ({len(each)})" if each else ""
 
 
 def surface_speed() -> str:

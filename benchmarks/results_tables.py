@@ -43,5 +43,10 @@ def measured(benchmark: str) -> dict[str, Any] | None:
     return json.loads(path.read_text()) if path.exists() else None
 
 
+def was_converted(report: Report) -> bool:
+    """Whether the network comes from an ANN that it was compared with."""
+    return "snn_vs_integer_ann" in report.get("agreement", {})
+
+
 def without_seed(name: str) -> str:
     return re.sub(r"-s\d+(?=,|$)", "", name)

@@ -59,15 +59,14 @@ def plan(words: list[str]) -> tuple[list[str], list[Path]]:
     others = [word for word in words if word.lstrip("+").partition("=")[0] not in ("seed", "variant", "exp_id")]
     if swept := compose.swept(others):
         raise SpikeletError(f"{swept[0]}: an ablation sweeps over seed and variant only; a list is written key=[1,2]")
-    first = sorted(
-        variants, key=lambda variant: variant != "all"
-    )  # what the recipe lacks shows before anything is trained
+    first = sorted(variants, key=lambda kind: kind != "all")  # what the recipe lacks shows before anything is trained
     sweep = [f"variant={','.join(first)}", f"seed={','.join(seeds)}"]
     several = len(variants) > 1
     if given.get("exp_id"):
         sweep.append(f"exp_id='{given['exp_id']}-s${{seed}}{',variant=${variant}' if several else ''}'")
     suffix = {variant: f",variant={variant}" if several else "" for variant in variants}
-    return [*others, *sweep], [runs.RUNS / f"{name(words)}-s{seed}{suffix[v]}" for v in variants for seed in seeds]
+    start = name(words)
+    return [*others, *sweep], [runs.RUNS / f"{start}-s{seed}{suffix[v]}" for v in variants for seed in seeds]
 
 
 def name(words: list[str]) -> str:

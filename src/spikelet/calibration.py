@@ -48,16 +48,14 @@ def run(target: Target, say: Say = print, track: Track = iter) -> tuple[Path, in
             "model": asdict(made.settings),
             "calibration": _told(config, level, steps),
         }
-        if _is_known(place, made, config):
+        if (report := _known(place, made, config)) is not None:
             say(f"{shown(place)} has the report of this network")
-            found[level] = read_report(place)["accuracy"]
-            continue
-        say(f"evaluating on {len(loader.dataset)} {config.evaluate.split} samples of {config.data.name}")  # type: ignore[arg-type]
-        report = evaluate(made, loader, steps, input_noise=config.evaluate.input_noise, seed=config.seed)
-        report |= teacher() | {"calibration": made.metadata["calibration"]}
-        place.mkdir(parents=True, exist_ok=True)
-        save(made, place / NETWORK)
-        save_report(signed(report, config), place / REPORT)
+        else:
+            say(f"evaluating on {len(loader.dataset)} {config.evaluate.split} samples of {config.data.name}")  # type: ignore[arg-type]
+            report = evaluate(made, loader, steps, input_noise=config.evaluate.input_noise, seed=config.seed)
+            report |= teacher() | {"calibration": made.metadata["calibration"]}
+            save(made, place / NETWORK)
+            save_report(signed(report, config), place / REPORT)
         found[level] = report["accuracy"]
     if (lost := found["none"] - found[config.calibrate.level]) > 0:
         say(f"{config.calibrate.level}: {100 * lost:.2f} points below none")
@@ -106,15 +104,15 @@ def _teacher(network: Any, loader: Any) -> dict[str, Any]:
     return {"ann_accuracy": evaluate_ann(network, loader)["accuracy"]}
 
 
-def _is_known(place: Path, made: SNN, config: Config) -> bool:
-    """Whether the report in ``place`` is of the same network, evaluated alike, by the same commit."""
+def _known(place: Path, made: SNN, config: Config) -> dict[str, Any] | None:
+    """The report in ``place`` where it is of the same network, evaluated alike, by the same commit."""
     try:
         report, stored = read_report(place), load(place / NETWORK)
     except (SpikeletError, FormatError):
-        return False
+        return None
     if not isinstance(stored, SNN) or stored.metadata["calibration"] != made.metadata["calibration"]:
-        return False
+        return None
     ours, theirs = made.state_dict(), stored.state_dict()
     same = ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
     settings = report.get("config", {}).get("evaluate") == asdict(config.evaluate)
-    return same and settings and report.get("commit") == provenance()["commit"]
+    return report if same and settings and report.get("commit") == provenance()["commit"] else None

@@ -364,9 +364,7 @@ def published_logs(
     for batch in batches:
         for name, values in _batch_logs(batch, counted, magnitude).items():
             lines[name] += values.tolist()
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    paths = [directory / f"{name}.txt" for name in PUBLISHED_LOGS]
+    paths = [Path(directory) / f"{name}.txt" for name in PUBLISHED_LOGS]
     for path in paths:
         write_whole(path, "".join(f"{value}\n" for value in lines[path.stem]))
     return paths

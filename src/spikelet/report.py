@@ -146,7 +146,7 @@ def _ablation_row(runs: list[dict[str, Any]]) -> dict[str, str]:
     given = [as_answered(run) for run in runs]
     mean = {key: statistics.mean(run[key] or 0.0 for run in given) for key in given[0]}
     return {
-        "accuracy": _spread([100 * run["accuracy"] for run in given]),  # type: ignore[operator]
+        "accuracy": spread([100 * run["accuracy"] for run in given]),  # type: ignore[operator]
         "epochs": str(runs[0]["config"]["train"]["num_epochs"]),
         "T": f"{mean['steps']:.2f}",
         "spikes": _number(mean["spikes"]),
@@ -170,7 +170,7 @@ def as_answered(report: dict[str, Any]) -> dict[str, float | None]:
     return {name: early.get(key, value) for name, (key, value) in zip(names, whole.items(), strict=True)}
 
 
-def _spread(values: list[float]) -> str:
+def spread(values: list[float]) -> str:
     """Percent: the mean, ± the standard deviation where there are several."""
     spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.2f}{spread} %"
@@ -184,7 +184,7 @@ def _row(runs: list[dict[str, Any]]) -> dict[str, str]:
     return {
         "weights": runs[0].get("config", {}).get("model", {}).get("weights", ""),
         "seeds": str(len(runs)) if len(runs) > 1 else "",
-        "accuracy": _spread(accuracy),
+        "accuracy": spread(accuracy),
         "weight memory": _number(memory, unit="B"),
         "of float32": f"{100 * memory / floats:.3g} %" if memory and floats else "",
         "operations": _number(statistics.mean(operations), " add") if None not in operations else "",

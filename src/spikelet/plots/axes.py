@@ -18,7 +18,7 @@ def accuracy_axis(
     axes: "Axes", accuracies: np.ndarray, samples: Sequence[Any], gap: float = 0.1
 ) -> Callable[[Any], Any]:
     """Scale y by -log10(error), so that 90, 99 and 99.9 % are equally far apart; returns the map to that scale."""
-    floor = 0.5 / max([s for s in samples if s], default=1000)
+    floor = least_error(samples)
 
     def to_axis(accuracy: Any) -> Any:
         return -np.log10(np.maximum(1 - np.asarray(accuracy, dtype=float), floor))
@@ -32,6 +32,11 @@ def accuracy_axis(
     axes.set_yticks(ticks, [f"{100 * tick:g}" for tick in ticks])
     axes.set_yticks([], minor=True)
     return to_axis
+
+
+def least_error(samples: Sequence[Any]) -> float:
+    """Half of one sample of the largest data set, whose numbers are ``samples``: 0 errors have no logarithm."""
+    return 0.5 / max([s for s in samples if s], default=1000)
 
 
 def accuracy_ticks(low: float, high: float, gap: float) -> list[float]:

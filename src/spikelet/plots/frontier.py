@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from spikelet.errors import SpikeletError
-from spikelet.plots.axes import accuracy_axis, legend_above, log_ticks
+from spikelet.plots.axes import accuracy_axis, least_error, legend_above, log_ticks
 from spikelet.plots.style import colours, drawing
 
 if TYPE_CHECKING:
@@ -70,8 +70,7 @@ def plot_frontier(groups: Mapping[str, Sequence[Report]], path: str | Path | Non
     samples = [report.get("num_samples") for reports in groups.values() for report in reports]
     if not samples:
         raise SpikeletError("groups: expected at least one report, got none")
-    least = 0.5 / max([s for s in samples if s], default=1000)  # the error that a data set of this size can tell
-    worst = 1 - 10 * max(least, 1 - max(p.accuracy for group in points.values() for p in group))
+    worst = 1 - 10 * max(least_error(samples), 1 - max(p.accuracy for group in points.values() for p in group))
     shown = {name: [p for p in group if p.accuracy >= worst and p.operations > 0] for name, group in points.items()}
     shown = {name: group for name, group in shown.items() if group}
     if not shown:
