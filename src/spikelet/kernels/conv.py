@@ -17,15 +17,18 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from spikelet.kernels import conv_loops, cpu_loops, threads, vectors
-from spikelet.kernels.pool import LANES, LARGEST, empty, max_pool
-from spikelet.kernels.vectors import LANES as LANES_OF_SUMS
+from spikelet.kernels import conv_loops, cpu_loops, threads
+from spikelet.kernels import vectors as vectors_of
+from spikelet.kernels.pool import LARGEST, empty, max_pool
+from spikelet.kernels.vectors import LANES
 
 BUSY = 0.25  # the share of the input that is not 0 from which on torch's convolution is faster
-SAMPLE = 16  # pictures that are counted for that
+SAMPLE = 8  # pictures that are counted for that
 CHUNKS = 16  # into which a batch is cut for the gradient of the weights; each is summed by one thread
+MOST_WEIGHTS = 2**22  # of an output
 MOST_SUMS = 2**22  # numbers that these sums may take: 16 MB
-MOST_VECTORS = 8  # that a loop takes at a time
+MOST_VECTORS = 25  # that a loop keeps in registers
+MOST_OF_A_PART = 4  # vectors: weights and sums of so many channels stay in a near cache
 LARGEST_PICTURE = 2**20, 2**15, 2**16  # numbers, rows, columns
 
 
@@ -64,6 +67,8 @@ def _fits(x: Tensor, weight: Tensor, bias: Tensor | None, conv: Conv, size: int)
     if bias is not None and (bias.dtype != torch.float32 or bias.shape != weight.shape[:1]):
         return False
     plain = isinstance(conv.padding, tuple) and set(conv.stride) == set(conv.dilation) == {1} and conv.groups == 1
+    if weight.dim() != 4 or weight.shape[3] > MOST_VECTORS or weight[0].numel() > MOST_WEIGHTS:
+        return False
     if not plain or x.shape[1] != weight.shape[1] or not 1 <= size <= LARGEST or not x.numel() or not weight.numel():
         return False
     picture = x.shape[1:].numel(), *x.shape[2:]
@@ -75,14 +80,14 @@ def _fits(x: Tensor, weight: Tensor, bias: Tensor | None, conv: Conv, size: int)
 def _quiet(x: Tensor) -> bool:
     """Whether few numbers are not 0, in a sample of the pictures."""
     sample = x[:: -(-x.shape[0] // SAMPLE)]
-    return int((sample != 0).sum()) <= BUSY * sample.numel()
+    return int(sample.count_nonzero()) <= BUSY * sample.numel()
 
 
 class _ConvMaxPool(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None, layer: _Layer) -> Tensor:
         out, index = layer.forward(x, weight, bias, keep_index=layer.size > 1)
-        ctx.layer, ctx.biased = layer, bias is not None
+        ctx.layer = layer
         ctx.save_for_backward(x, weight, index)
         return out
 
@@ -91,13 +96,10 @@ class _ConvMaxPool(torch.autograd.Function):
     def backward(ctx, grad: Tensor):
         x, weight, index = ctx.saved_tensors
         grad = grad.contiguous(memory_format=torch.channels_last)
-        of_x, of_weight, of_bias = ctx.needs_input_grad[:3]
-        return (
-            ctx.layer.backward_input(x, weight, grad, index) if of_x else None,
-            ctx.layer.backward_weight(x, weight.shape, grad, index) if of_weight else None,
-            grad.permute(0, 2, 3, 1).reshape(-1, grad.shape[1]).sum(0) if ctx.biased and of_bias else None,
-            None,
-        )
+        of_x, *of_parameters = ctx.needs_input_grad[:3]
+        parameters = ctx.layer.backward_weight(x, weight.shape, grad, index) if any(of_parameters) else (None, None)
+        given = (g if needed else None for g, needed in zip(parameters, of_parameters, strict=True))
+        return ctx.layer.backward_input(x, weight, grad, index) if of_x else None, *given, None
 
 
 class _Layer(NamedTuple):
@@ -111,17 +113,25 @@ class _Layer(NamedTuple):
         high, wide = _convolved(x.shape, weight.shape, self.padding)
         out = empty((x.shape[0], weight.shape[0], high // self.size, wide // self.size), torch.float32)
         index = empty(out.shape, torch.uint8) if keep_index else None
-        biases = _filled(weight.new_zeros(weight.shape[0]) if bias is None else bias.detach())
-        weights = _filled(weight.detach().flip(3).permute(1, 2, 3, 0))
-        self._start("forward", _dense(x), weight.shape, weights, out, index, biases)
+        part = LANES * _vectors(weight.shape)
+        biases = weight.new_zeros(weight.shape[0]) if bias is None else bias.detach()
+        weights = _filled(weight.detach().flip(3).permute(1, 2, 3, 0)).unflatten(-1, (-1, part))
+        x = _dense(x)
+        name = "scatter" if x.is_contiguous() or weight.shape[0] <= LANES else "slide"
+        self._start(name, x, weight.shape, weights.permute(3, 0, 1, 2, 4).contiguous(), out, index, _filled(biases))
         return out, index
 
-    def backward_weight(self, x: Tensor, shape: torch.Size, grad: Tensor, index: Tensor | None) -> Tensor:
-        depth = -(-shape[0] // LANES_OF_SUMS) * LANES_OF_SUMS
-        size = depth * shape[1:].numel()
-        sums = torch.zeros(max(1, min(CHUNKS, x.shape[0], MOST_SUMS // size)), shape[1], *shape[2:], depth)
+    def backward_weight(
+        self, x: Tensor, shape: torch.Size, grad: Tensor, index: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """The gradients of weights and bias."""
+        part = LANES * _vectors(shape)
+        parts, rows = -(-shape[0] // part), shape[1:].numel() + 1
+        chunks = max(1, min(CHUNKS, x.shape[0], MOST_SUMS // (parts * rows * part)))
+        sums = torch.zeros(chunks, parts, rows, part)
         self._start("backward_weight", _dense(x), shape, sums, grad, index)
-        return sums.sum(0)[..., : shape[0]].permute(3, 0, 1, 2).flip(3)
+        sums = sums.sum(0).transpose(1, 2).reshape(parts * part, rows)[: shape[0]]
+        return sums[:, :-1].unflatten(1, shape[1:]).flip(3), sums[:, -1].clone()
 
     def backward_input(self, x: Tensor, weight: Tensor, grad: Tensor, index: Tensor | None) -> Tensor:
         """Where nothing was pooled, every output has a gradient, and torch is faster."""
@@ -129,8 +139,7 @@ class _Layer(NamedTuple):
             settings = [1, 1], self.padding, [1, 1], False, [0, 0], 1, [True, False, False]
             return torch.ops.aten.convolution_backward(grad, x, weight, None, *settings)[0]
         out = empty(x.shape, torch.float32)
-        weights = _filled(weight.detach().permute(0, 2, 3, 1))
-        self._start("backward_input", out, weight.shape, weights, grad, index)
+        self._start("backward_input", out, weight.shape, _filled(weight.detach().permute(0, 2, 3, 1)), grad, index)
         return out
 
     def _start(
@@ -145,20 +154,31 @@ class _Layer(NamedTuple):
     ) -> None:
         images, c, h, w = x.shape
         high, wide = (n // self.size * self.size for n in _convolved(x.shape, shape, self.padding))
-        pixels, vectors = high * wide, weight.shape[-1] // LANES_OF_SUMS
-        lanes = next(lanes for lanes in LANES if lanes <= shape[0])
-        if name == "backward_input":  # sums in a padded picture of the input, row of weights by row, and pools nothing
-            pixels, vectors, lanes = (h + 2 * self.padding[0]) * (w + 2 * self.padding[1]), vectors * shape[3], 1
-        sizes = conv_loops.sizes(c, h, w, pixels * weight.shape[-1])
+        line, taps, vectors = w + 2 * self.padding[1], shape[3], _vectors(shape)
+        numbers = (high * line + line - wide) * vectors * LANES
+        if name == "backward_input":  # sums in a padded picture of the input
+            numbers = (h + 2 * self.padding[0]) * line * weight.shape[-1]
+            row = taps * weight.shape[-1] // LANES
+            vectors = _divisor(row, MOST_VECTORS)
+            taps = _divisor(shape[2], MOST_VECTORS // vectors) if vectors == row else 1
+        sizes = conv_loops.sizes(c, h, w, numbers)
         slots = torch.get_num_threads() if images > 1 else 1
         floats, ints = torch.zeros(slots * sizes[0]), torch.empty(slots * sizes[1], dtype=torch.int32)
         chunk = -(-images // weight.shape[0]) if name == "backward_weight" else 1
         places = (0 if t is None else t.data_ptr() for t in (x, weight, bias, out, index, floats, ints))
         last = not x.is_contiguous()
         fields = 0, 0, images, chunk, last, c, h, w, shape[0], high, wide, *shape[2:], *self.padding, self.size
-        arguments = np.array([*fields, *places, *sizes], np.int64)
-        unrolled = max(n for n in range(1, MOST_VECTORS + 1) if vectors % n == 0)
-        threads.run(_compiled(name, lanes, unrolled).address, arguments.ctypes.data, parallel=slots > 1)
+        arguments = np.array([*fields, *places, *sizes, vectors * LANES], np.int64)
+        threads.run(_compiled(name, taps, vectors).address, arguments.ctypes.data, parallel=slots > 1)
+
+
+def _vectors(shape: torch.Size) -> int:
+    """Of channels that are summed at a time."""
+    return _divisor(-(-shape[0] // LANES), min(MOST_VECTORS // shape[3], MOST_OF_A_PART))
+
+
+def _divisor(number: int, most: int) -> int:
+    return max(n for n in range(1, most + 1) if number % n == 0)
 
 
 def _convolved(x: torch.Size, weight: torch.Size, padding: tuple[int, ...]) -> tuple[int, ...]:
@@ -174,11 +194,11 @@ def _dense(x: Tensor) -> Tensor:
 
 def _filled(weight: Tensor) -> Tensor:
     """``weight``, its last axis filled up with zeros to whole vectors."""
-    return functional.pad(weight, (0, -weight.shape[-1] % LANES_OF_SUMS)).contiguous()
+    return functional.pad(weight, (0, -weight.shape[-1] % LANES)).contiguous()
 
 
 @cache
-def _compiled(name: str, lanes: int, unrolled: int) -> Any:
+def _compiled(name: str, taps: int, vectors: int) -> Any:
     """The pass ``name``; compiled when it is first used, then on disk."""
-    body = conv_loops.entries(lanes, unrolled, cpu_loops.version_of(cpu_loops, vectors, conv_loops))[name]
+    body = conv_loops.entries(taps, vectors, cpu_loops.version_of(cpu_loops, vectors_of, conv_loops))[name]
     return cfunc(types.void(types.CPointer(types.int64)), cache=True, error_model="numpy")(body)

@@ -2,14 +2,18 @@
 
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import types
+from numba.core import cgutils, config
 from numba.core.errors import RequireLiteralValue
 from numba.extending import models, register_model
 
 from spikelet.kernels.cpu_loops import F32, I32, I64, intrinsic
 
+I1 = ir.IntType(1)
 LANES = 16  # float32 in the widest register; where registers are narrower, LLVM takes several
+FEATURES = config.CPU_FEATURES or binding.get_host_cpu_features().flatten()  # type: ignore[attr-defined]
+COMPRESSES = "+avx512f" in FEATURES  # has an instruction for ``squeeze``
 
 
 class Vector(types.Type):
@@ -130,24 +134,150 @@ def none_of(typingctx, vector):
 
 
 @intrinsic
-def add_product(typingctx, total, to, factors, start, number, vectors):
-    """total[to + i] += number * factors[start + i], i < LANES * ``vectors`` (a constant), rounded once if possible."""
-    if not isinstance(vectors, types.IntegerLiteral):
-        raise RequireLiteralValue("vectors")
+def add_product(typingctx, total, to, factors, start, number, count):
+    """total[to + i] += number * factors[start + i], i < LANES * ``count`` (a constant), rounded once if possible."""
+    _literal(count)
 
     def generate(context, builder, signature, arguments):
         numbers = _spread(builder, arguments[4], F32, LANES)
-        for k in range(vectors.literal_value):
-            at, given = (
-                builder.add(index, ir.Constant(index.type, k * LANES)) for index in (arguments[1], arguments[3])
-            )
-            place = _place(context, builder, signature.args[0], (arguments[0], at), LANES)
-            factor = builder.load(_place(context, builder, signature.args[2], (arguments[2], given), LANES), align=4)
-            product = builder.fmul(factor, numbers, flags=["contract"])
+        places = _places(context, builder, signature.args[0], arguments[:2], count.literal_value)
+        given = _places(context, builder, signature.args[2], arguments[2:4], count.literal_value)
+        for place, factor in zip(places, given, strict=True):
+            product = builder.fmul(builder.load(factor, align=4), numbers, flags=["contract"])
             builder.store(builder.fadd(builder.load(place, align=4), product, flags=["contract"]), place, align=4)
         return context.get_dummy_value()
 
-    return types.void(total, types.intp, factors, types.intp, types.float32, vectors), generate
+    return types.void(total, types.intp, factors, types.intp, types.float32, count), generate
+
+
+@intrinsic
+def block(typingctx, array, start, count):
+    """A tuple of ``count`` (a constant) vectors, which LLVM keeps in registers: the float32s from array[start] on."""
+    kind = types.UniTuple(Vector(types.float32, LANES), _literal(count))
+
+    def generate(context, builder, signature, arguments):
+        places = _places(context, builder, signature.args[0], arguments[:2], kind.count)
+        return context.make_tuple(builder, kind, [builder.load(place, align=4) for place in places])
+
+    return kind(array, types.intp, count), generate
+
+
+@intrinsic
+def plus_numbers(typingctx, sums, array, start, number):
+    """The block ``sums`` + number * the block of the same size from array[start] on, rounded once if possible."""
+
+    def generate(context, builder, signature, arguments):
+        places = _places(context, builder, signature.args[1], arguments[1:3], sums.count)
+        numbers, total = _spread(builder, arguments[3], F32, LANES), []
+        for i, place in enumerate(places):
+            multiplied = builder.fmul(builder.load(place, align=4), numbers, flags=["contract"])
+            total.append(builder.fadd(builder.extract_value(arguments[0], i), multiplied, flags=["contract"]))
+        return context.make_tuple(builder, sums, total)
+
+    return sums(sums, array, types.intp, types.float32), generate
+
+
+@intrinsic
+def add_block(typingctx, array, start, stride, values, number, rows):
+    """array[start] ... += number * the first of ``rows`` (a constant) parts of a block, ``stride`` on the next."""
+    each = values.count // _literal(rows)
+
+    def generate(context, builder, signature, arguments):
+        numbers = _spread(builder, arguments[4], F32, LANES)
+        for row in range(rows.literal_value):
+            start = builder.add(arguments[1], builder.mul(arguments[2], I64(row)))
+            for i, place in enumerate(_places(context, builder, signature.args[0], (arguments[0], start), each)):
+                value = builder.extract_value(arguments[3], row * each + i)
+                product = builder.fmul(value, numbers, flags=["contract"])
+                builder.store(builder.fadd(builder.load(place, align=4), product, flags=["contract"]), place, align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp, values, types.float32, rows), generate
+
+
+@intrinsic
+def put_block(typingctx, array, start, values, count):
+    """array[start], array[start + 1] ... = the first ``count`` (a constant) vectors of a block."""
+    _literal(count)
+
+    def generate(context, builder, signature, arguments):
+        places = _places(context, builder, signature.args[0], arguments[:2], count.literal_value)
+        for i, place in enumerate(places):
+            builder.store(builder.extract_value(arguments[2], i), place, align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, values, count), generate
+
+
+@intrinsic
+def moved_on(typingctx, values, more):
+    """A block of the same size: ``values`` without its first vectors, and ``more`` behind."""
+
+    def generate(context, builder, signature, arguments):
+        old = [builder.extract_value(arguments[0], i) for i in range(more.count, values.count)]
+        new = [builder.extract_value(arguments[1], i) for i in range(more.count)]
+        return context.make_tuple(builder, values, old + new)
+
+    return values(values, more), generate
+
+
+def _literal(number):
+    if not isinstance(number, types.IntegerLiteral):
+        raise RequireLiteralValue("a constant")
+    return number.literal_value
+
+
+def _places(context, builder, array, arguments, count):
+    """The addresses of ``count`` vectors; ``arguments``: the array and where the first one starts."""
+    numbers, start = arguments
+    starts = (builder.add(start, I64(k * LANES)) for k in range(count))
+    return [_place(context, builder, array, (numbers, start), LANES) for start in starts]
+
+
+@intrinsic
+def steps(typingctx, start, step):
+    """The vector start, start + step ... of int32."""
+    kind = Vector(types.int32, LANES)
+
+    def generate(context, builder, signature, arguments):
+        first, step = (_spread(builder, builder.trunc(number, I32), I32, LANES) for number in arguments)
+        return builder.add(first, builder.mul(step, ir.Constant(ir.VectorType(I32, LANES), list(range(LANES)))))
+
+    return kind(types.int64, types.int64), generate
+
+
+@intrinsic
+def squeeze(typingctx, array, to, values, bits):
+    """Those of ``values`` whose bit is set go to array[to], array[to + 1] ...; one number behind them may change."""
+
+    def generate(context, builder, signature, arguments):
+        element, vector = context.get_data_type(array.dtype), arguments[2]
+        data = context.make_array(array)(context, builder, arguments[0]).data
+        mask = builder.bitcast(builder.trunc(arguments[3], ir.IntType(values.lanes)), ir.VectorType(I1, values.lanes))
+        if COMPRESSES:
+            kind = ir.FunctionType(ir.VoidType(), [vector.type, ir.PointerType(element), mask.type])
+            letter = "f" if array.dtype == types.float32 else "i"
+            name = f"llvm.masked.compressstore.v{values.lanes}{letter}{array.dtype.bitwidth}"
+            store = cgutils.get_or_insert_function(builder.module, kind, name)
+            builder.call(store, [vector, builder.gep(data, [arguments[1]], source_etype=element), mask])
+        else:
+            place = arguments[1]
+            for i in range(values.lanes):
+                builder.store(builder.extract_element(vector, I32(i)), builder.gep(data, [place], source_etype=element))
+                place = builder.add(place, builder.zext(builder.extract_element(mask, I32(i)), place.type))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, values, types.int64), generate
+
+
+@intrinsic
+def ones(typingctx, bits):
+    """How many bits are set."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.ctpop(arguments[0])
+
+    return types.int64(types.int64), generate
 
 
 @intrinsic
@@ -169,6 +299,16 @@ def product(typingctx, left, right):
 
     def generate(context, builder, signature, arguments):
         return builder.fmul(*arguments)
+
+    return left(left, right), generate
+
+
+@intrinsic
+def plus(typingctx, left, right):
+    """left + right."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.fadd(*arguments)
 
     return left(left, right), generate
 
@@ -224,16 +364,6 @@ def nonzero(typingctx, array, start, lanes):
         return builder.zext(builder.bitcast(unequal, ir.IntType(count)), I64)
 
     return types.int64(array, types.intp, lanes), generate
-
-
-@intrinsic
-def lowest(typingctx, bits):
-    """The number of the lowest bit that is set; there is one."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
-
-    return types.int64(types.int64), generate
 
 
 @intrinsic

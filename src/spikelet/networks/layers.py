@@ -91,7 +91,7 @@ class SpikingBlock(nn.Module):
         """What the weights, times a factor, make of ``x``, without a bias."""
         weight = factor * self._weight()
         if isinstance(self.op, nn.Linear):
-            return nn.functional.linear(x.flatten(1).to(weight.dtype), weight)
+            return _linear(x, weight, None)
         return conv_max_pool(x, weight, None, geometry(self.op), size=1)
 
     def _sent(self, current: Tensor, num_steps: int | None) -> Tensor:
@@ -106,7 +106,7 @@ class SpikingBlock(nn.Module):
         """``x`` may have any layout and, where it needs no gradient, any dtype. No hook on a convolution is called."""
         op, pool, weight = self.op, self.pool, self._weight()
         if isinstance(op, nn.Linear):
-            return pool(self._normed(nn.functional.linear(x.flatten(1).to(weight.dtype), weight, op.bias)))
+            return pool(self._normed(_linear(x, weight, op.bias)))
         conv = geometry(op)
         if self.norm is None and len(pool) > 0 and isinstance(pool[0], MaxPool):
             return pool[1:](conv_max_pool(x, weight, op.bias, conv, pool[0].size))
@@ -122,6 +122,13 @@ class SpikingBlock(nn.Module):
         if self.norm is None or self.gain is None:
             return x if self.norm is None else self.norm(x)
         return functional_call(self.norm, {"weight": self.gain() * self.norm.weight}, (x,))
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A linear layer of ``x`` [N, ...], flattened. Of channels_last, the weights are put in order, which are fewer."""
+    if x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
+        weight, x = weight.unflatten(1, x.shape[1:]).permute(0, 2, 3, 1).flatten(1), x.permute(0, 2, 3, 1)
+    return nn.functional.linear(x.flatten(1).to(weight.dtype), weight, bias)
 
 
 class SurfaceBlock(nn.Module):
