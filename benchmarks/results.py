@@ -222,8 +222,12 @@ def training_speed() -> str:
     text += table_head("contender", "training step", "inference", "peak memory")
     for name, f in facts["figures"].items():
         text += f"| {name} | {1e3 * f['step']:.1f} ms | {1e3 * f['inference']:.1f} ms | {f['memory_mib']:.0f} MiB |\n"
-    ratios = ", ".join(f"{kind.removesuffix('_mib')} {ratio:.2f} x" for kind, ratio in facts["ratios"].items())
-    return text + f"\nThe better peer takes, compared with spikelet in float32: {ratios}.\n"
+    best, plain = (
+        ", ".join(f"{kind.removesuffix('_mib')} {ratio:.2f} x" for kind, ratio in facts[key].items())
+        for key in ("ratios", "ratios_contiguous")
+    )
+    text += f"\nThe better peer takes, compared with spikelet in float32: {best}; "
+    return text + f"without channels_last, as it comes: {plain}.\n"
 
 
 def loading_speed() -> str:

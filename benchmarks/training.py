@@ -133,9 +133,9 @@ def best(figures: dict[str, dict[str, float]], library: str, kind: str) -> float
     return min(values[kind] for name, values in figures.items() if name.startswith(library) and "next step" not in name)
 
 
-def ratios(figures: dict[str, dict[str, float]]) -> dict[str, float]:
-    """The better of the peers over spikelet, all in float32, for each kind of figure."""
-    peers = [peer for peer in PEERS if any(name.startswith(peer) for name in figures)]
+def ratios(figures: dict[str, dict[str, float]], form: str = "") -> dict[str, float]:
+    """The better of the peers, or of those in one memory format, over spikelet, all in float32, by kind of figure."""
+    peers = [peer + form for peer in PEERS if any(name.startswith(peer + form) for name in figures)]
     kinds = ("step", "inference", "memory_mib")
     return {k: min(best(figures, p, k) for p in peers) / best(figures, OURS[0], k) for k in kinds} if peers else {}
 
@@ -154,7 +154,8 @@ def show(result: dict[str, Any]) -> None:
         step, inference = 1e3 * values["step"], 1e3 * values["inference"]
         print(f"{name:44}{step:7.1f} ms{inference:9.1f} ms{values['memory_mib']:8.0f} MiB")
     for kind, ratio in result["ratios"].items():
-        print(f"{kind}: the better peer takes {ratio:.2f} x spikelet in float32")
+        plain = result["ratios_contiguous"][kind]
+        print(f"{kind}: the better peer takes {ratio:.2f} x spikelet in float32, {plain:.2f} x without channels_last")
     for line in result["missing"]:
         print(f"left out: {line}")
 
@@ -172,7 +173,8 @@ def main() -> None:
     for name in runs:
         figures[name]["memory_mib"] = memory(name, given)
     result = {"notation": NOTATION, "steps": given.steps, "batch": given.batch, "threads": given.threads}
-    result |= {"figures": figures, "ratios": ratios(figures), "same": equal, "missing": missing, "load": load}
+    result |= {"figures": figures, "ratios": ratios(figures), "ratios_contiguous": ratios(figures, " (contiguous)")}
+    result |= {"same": equal, "missing": missing, "load": load}
     result |= {"allocator": doctor.allocator(), "processor": doctor.processor()}
     if given.json:
         given.json.write_text(json.dumps(result, indent=2) + "\n")

@@ -3,6 +3,9 @@
 import importlib.util
 import json
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -184,6 +187,15 @@ def test_the_lines_of_choosing_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     for line in (line for lines in commands(CHOOSING) for line in lines):
         run_line(line)
+
+
+def test_the_results_are_what_the_reports_say(tmp_path: Path) -> None:
+    for folder in ("benchmarks", "docs"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    shutil.copy(ROOT / "README.md", tmp_path)
+    subprocess.run([sys.executable, tmp_path / "benchmarks" / "results.py"], check=True, cwd=tmp_path)
+    for page in ("README.md", "docs/results.md"):
+        assert (tmp_path / page).read_text() == (ROOT / page).read_text(), f"{page}: run python benchmarks/results.py"
 
 
 def test_the_changelog_knows_this_version() -> None:
