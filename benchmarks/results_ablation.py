@@ -3,9 +3,11 @@
 import re
 from statistics import mean
 
+import yaml
 from results_tables import Report, table_head
 
 from spikelet.ablate import VARIANTS
+from spikelet.recipes.compose import packaged
 from spikelet.report import as_answered, spread
 
 ABLATED = re.compile(r"(?P<name>[\w-]+-eval)-s\d+,variant=(?P<variant>[\w-]+)")
@@ -40,7 +42,9 @@ def ablations(everything: dict[str, Report]) -> str:
 
 def settings(name: str, config: Report) -> str:
     """What makes the runs called ``name`` of their recipe."""
+    recipe, notation = yaml.safe_load(packaged()[config["recipe"]]), config["model"]["notation"]
     said = {"exp_id": (name, config["recipe"]), "data.protocol": (config["data"]["protocol"], "full")}
+    said["model.notation"] = (notation, recipe["model"]["notation"])
     return "".join(f" {key}={value}" for key, (value, default) in said.items() if value != default)
 
 

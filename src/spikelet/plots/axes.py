@@ -31,6 +31,7 @@ def accuracy_axis(
     ticks = accuracy_ticks(low, high, gap)
     axes.set_yticks(ticks, [f"{100 * tick:g}" for tick in ticks])
     axes.set_yticks([], minor=True)
+    axes.set_ylabel("Accuracy (%), log scale of errors")
     return to_axis
 
 

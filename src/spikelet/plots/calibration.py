@@ -39,7 +39,6 @@ def plot_calibration(reports: Mapping[str, Report], path: str | Path | None = No
         axes.set_xscale("log", base=2)
         axes.set_xticks(ticks, [str(t) for t in ticks])
         axes.set_xlabel("Time steps T")
-        axes.set_ylabel("Accuracy (%)")
     return figure
 
 

@@ -81,7 +81,6 @@ def plot_frontier(groups: Mapping[str, Sequence[Report]], path: str | Path | Non
         for axes, (axis, title) in zip(panels, titles.items(), strict=True):
             _panel(axes, shown, axis)
             axes.set_xlabel(title)
-        panels[0].set_ylabel("Accuracy (%)")
         legend_above(figure)
     return figure
 

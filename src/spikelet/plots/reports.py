@@ -63,7 +63,6 @@ def plot_accuracy(reports: Reports, path: str | Path | None = None, labels: Sequ
             ends += _end_labels(name + settled, curve[-1], ann, colour, alone=len(runs) == 1)
         label_ends(figure, axes, ends, to_axis)
         axes.set_xlabel("Time steps")
-        axes.set_ylabel("Accuracy (%)")
         step_axis(axes, max(map(len, curves)))
     return figure
 
@@ -209,7 +208,6 @@ def plot_memory(
         axes.set_xscale("log")
         log_ticks(axes, memory, room=0.12, unit="B")
         axes.set_xlabel("Weight memory")
-        axes.set_ylabel("Accuracy (%)")
         if legend:
             axes.set_title(legend, loc="left")
     return figure
@@ -252,7 +250,6 @@ def plot_exit(reports: Reports, path: str | Path | None = None, labels: Sequence
                 axes.plot(*curve[:, np.argsort(curve[0], kind="stable")], ".-", color=colour, label=name, clip_on=False)
                 point = [exit[key]], [exit["accuracy"]]
                 axes.plot(*point, "o", color=colour, markersize=6, mfc="none", clip_on=False, zorder=4)
-        panels[0].set_ylabel("Accuracy (%)")
         panels[0].set_xlabel("Mean time steps")
         panels[1].set_xlabel("Operations per sample")
         panels[1].xaxis.set_major_formatter(lambda value, _: tick_text(value))
