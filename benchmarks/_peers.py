@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,18 +54,60 @@ def float_ann(network: IntegerNetwork, num_steps: int, threads: int) -> dict[str
     """Float32 ReLU network in torch, channels_last, batch norm folded away."""
     import torch
 
+    return {"": _torch_run(torch.nn.Sequential(*_torch_ann(network), torch.nn.Flatten()).eval())}
+
+
+def _torch_ann(network: IntegerNetwork) -> list:
+    import torch
+
     layers: list[torch.nn.Module] = []
     for node in _layers(network):
         layers.append(_torch_conv(node, bias=True))
         if node.neuron is not None:
             layers.append(torch.nn.ReLU(inplace=True))
-    model = torch.nn.Sequential(*layers, torch.nn.Flatten()).eval()
+    return layers
+
+
+def _torch_run(model, engine: str | None = None) -> Run:
+    import torch
 
     @torch.inference_mode()
     def run(images: np.ndarray) -> object:
+        if engine is not None:
+            torch.backends.quantized.engine = engine
         return model(torch.from_numpy(images).contiguous(memory_format=torch.channels_last))
 
-    return {"": run}
+    return run
+
+
+def int8_torch(network: IntegerNetwork, num_steps: int, threads: int) -> dict[str, Run]:
+    """Int8 ReLU network in torch, static quantization, on each of its engines; the fastest one counts."""
+    import torch
+    from torch.ao import quantization
+
+    warnings.filterwarnings("ignore", module="torch.ao")
+    warnings.filterwarnings("ignore", message="torch.quantize_per_tensor")
+    runs = {}
+    for engine in sorted({"x86", "fbgemm", "onednn"} & {*torch.backends.quantized.supported_engines}):
+        torch.backends.quantized.engine = engine
+        layers = [quantization.QuantStub(), *_torch_ann(network), quantization.DeQuantStub(), torch.nn.Flatten()]
+        model = torch.nn.Sequential(*layers).eval()
+        pairs = [[str(i - 1), str(i)] for i, layer in enumerate(layers) if isinstance(layer, torch.nn.ReLU)]
+        model = quantization.fuse_modules(model, pairs)
+        model.qconfig = quantization.get_default_qconfig(engine)
+        prepared = quantization.prepare(model)
+        prepared(torch.from_numpy(_calibration(network)))
+        runs[engine] = _torch_run(quantization.convert(prepared), engine)
+    if not runs:
+        raise Missing("this torch has no int8 convolutions for this processor")
+    return runs
+
+
+def _calibration(network: IntegerNetwork) -> np.ndarray:
+    """Images of which a fifth is not 0."""
+    generator = np.random.default_rng(1)
+    shape = (32, *network.input_shape)
+    return (generator.random(shape) * (generator.random(shape) < 0.2)).astype(np.float32)
 
 
 def int8_ann(network: IntegerNetwork, num_steps: int, threads: int) -> dict[str, Run]:
@@ -86,9 +129,7 @@ def _int8_session(network: IntegerNetwork, form, threads: int) -> Run:
 
     class Reader(CalibrationDataReader):
         def __init__(self) -> None:
-            generator = np.random.default_rng(1)
-            shape = (32, *network.input_shape)
-            self.batches = [(generator.random(shape) * (generator.random(shape) < 0.2)).astype(np.float32)]
+            self.batches = [_calibration(network)]
 
         def get_next(self):
             return {"images": self.batches.pop()} if self.batches else None
@@ -190,6 +231,7 @@ def snntorch(network: IntegerNetwork, num_steps: int, threads: int) -> dict[str,
 PEERS = {
     "float ANN, torch": float_ann,
     "int8 ANN, ONNX Runtime": int8_ann,
+    "int8 ANN, torch": int8_torch,
     "float SNN, SpikingJelly": spikingjelly,
     "float SNN, snnTorch": snntorch,
 }
