@@ -59,7 +59,7 @@ def by_events(monkeypatch):
 @settings(max_examples=100, deadline=None)
 @given(
     pictures=st.integers(1, 20),
-    channels=st.sampled_from([(1, 1), (2, 12), (12, 64), (4, 20), (17, 3)]),
+    channels=st.sampled_from([(1, 1), (2, 12), (12, 64), (4, 20), (17, 3), (3, 72), (2, 130), (100, 12)]),
     kernel=st.sampled_from([(1, 1), (3, 3), (5, 5), (2, 3)]),
     padding=st.tuples(st.integers(0, 7), st.integers(0, 7)),
     size=st.integers(1, 4),
@@ -165,6 +165,15 @@ def test_neither_batch_nor_threads_change_a_bit(layout, way, by_events) -> None:
         assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
     alone = torch.cat([conv_max_pool(picture[None], weight, None, PLAIN, 2) for picture in x])
     assert torch.equal(alone, found[0][0])
+
+
+def test_gradients_of_the_bias_keep_their_digits(by_events) -> None:
+    """Of thousands of equal gradients, a running sum would lose some."""
+    for size in (1, 2):
+        weight, bias = torch.randn(4, 1, 5, 5), torch.zeros(4, requires_grad=True)
+        out = conv_max_pool(spikes(512, 1, 28, 28, share=0.1, seed=1), weight, bias, PLAIN, size)
+        (found,) = torch.autograd.grad(out, bias, torch.full_like(out, 0.1))
+        assert ((found / (0.1 * out[:, 0].numel()) - 1).abs() < 1e-5).all()
 
 
 def test_equal_sums_are_equal_bit_for_bit(by_events) -> None:

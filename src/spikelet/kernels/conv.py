@@ -7,6 +7,7 @@ its gradient, never stand in memory. Everything else is torch's convolution and 
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -30,6 +31,7 @@ MOST_SUMS = 2**22  # numbers that these sums may take: 16 MB
 MOST_VECTORS = 25  # that a loop keeps in registers
 MOST_OF_A_PART = 4  # vectors: weights and sums of so many channels stay in a near cache
 LARGEST_PICTURE = 2**20, 2**15, 2**16  # numbers, rows, columns
+LARGEST_IMAGE = 2**30  # numbers of a padded picture, of sums or gradients: places in it are int32
 
 
 class Conv(NamedTuple):
@@ -46,8 +48,8 @@ def conv_max_pool(x: Tensor, weight: Tensor, bias: Tensor | None, conv: Conv, si
 
     ``x`` may have any layout and, where it needs no gradient, any dtype. Equal to
     ``max_pool(functional.conv2d(x, weight, bias, *conv), size)``, but for the order of the sums, and but for weights
-    that are not finite, which no event may meet. By events, what one picture gives does not depend on the others;
-    whether the batch is quiet enough for events does. There is no second derivative.
+    and input that are not finite: a 0 meets them or does not. By events, what one picture gives does not depend on the
+    others; whether the batch is quiet enough for events does. There is no second derivative.
     """
     if torch.is_autocast_enabled(x.device.type):
         dtype = torch.get_autocast_dtype(x.device.type)
@@ -67,12 +69,15 @@ def _fits(x: Tensor, weight: Tensor, bias: Tensor | None, conv: Conv, size: int)
     if bias is not None and (bias.dtype != torch.float32 or bias.shape != weight.shape[:1]):
         return False
     plain = isinstance(conv.padding, tuple) and set(conv.stride) == set(conv.dilation) == {1} and conv.groups == 1
-    if weight.dim() != 4 or weight.shape[3] > MOST_VECTORS or weight[0].numel() > MOST_WEIGHTS:
+    if weight.dim() != 4 or weight.shape[3] > MOST_VECTORS or weight.shape[1:].numel() > MOST_WEIGHTS:
         return False
     if not plain or x.shape[1] != weight.shape[1] or not 1 <= size <= LARGEST or not x.numel() or not weight.numel():
         return False
     picture = x.shape[1:].numel(), *x.shape[2:]
     if any(n > most for n, most in zip(picture, LARGEST_PICTURE, strict=True)):
+        return False
+    pixels = math.prod(n + 2 * pad for n, pad in zip(x.shape[2:], conv.padding, strict=True))
+    if pixels * max(MOST_OF_A_PART * LANES, x.shape[1] + LANES) > LARGEST_IMAGE:
         return False
     return min(_convolved(x.shape, weight.shape, conv.padding)) >= size
 
@@ -113,12 +118,13 @@ class _Layer(NamedTuple):
         high, wide = _convolved(x.shape, weight.shape, self.padding)
         out = empty((x.shape[0], weight.shape[0], high // self.size, wide // self.size), torch.float32)
         index = empty(out.shape, torch.uint8) if keep_index else None
-        part = LANES * _vectors(weight.shape)
+        part = LANES * _vectors(weight.shape)  # channels that are summed at a time
         biases = weight.new_zeros(weight.shape[0]) if bias is None else bias.detach()
-        weights = _filled(weight.detach().flip(3).permute(1, 2, 3, 0)).unflatten(-1, (-1, part))
-        x = _dense(x)
-        name = "scatter" if x.is_contiguous() or weight.shape[0] <= LANES else "slide"
-        self._start(name, x, weight.shape, weights.permute(3, 0, 1, 2, 4).contiguous(), out, index, _filled(biases))
+        weights = _filled(weight.detach().flip(3).permute(1, 2, 3, 0), part).unflatten(-1, (-1, part))
+        weights, biases, x = weights.permute(3, 0, 1, 2, 4).contiguous(), _filled(biases, part), _dense(x)
+        by_column = not x.is_contiguous()  # as events can be listed without sorting them
+        name = "slide" if by_column and weight.shape[0] > LANES else "scatter"
+        self._start(name, x, weight.shape, weights, out, index, biases)
         return out, index
 
     def backward_weight(
@@ -139,7 +145,8 @@ class _Layer(NamedTuple):
             settings = [1, 1], self.padding, [1, 1], False, [0, 0], 1, [True, False, False]
             return torch.ops.aten.convolution_backward(grad, x, weight, None, *settings)[0]
         out = empty(x.shape, torch.float32)
-        self._start("backward_input", out, weight.shape, _filled(weight.detach().permute(0, 2, 3, 1)), grad, index)
+        weights = _filled(weight.detach().permute(0, 2, 3, 1), LANES)
+        self._start("backward_input", out, weight.shape, weights, grad, index)
         return out
 
     def _start(
@@ -173,8 +180,9 @@ class _Layer(NamedTuple):
 
 
 def _vectors(shape: torch.Size) -> int:
-    """Of channels that are summed at a time."""
-    return _divisor(-(-shape[0] // LANES), min(MOST_VECTORS // shape[3], MOST_OF_A_PART))
+    """Of channels that are summed at a time: as many as stay in registers, in as even parts as can be."""
+    vectors, most = -(-shape[0] // LANES), min(MOST_VECTORS // shape[3], MOST_OF_A_PART)
+    return -(-vectors // -(-vectors // most))
 
 
 def _divisor(number: int, most: int) -> int:
@@ -192,9 +200,9 @@ def _dense(x: Tensor) -> Tensor:
     return x if x.is_contiguous(memory_format=torch.channels_last) else x.contiguous()
 
 
-def _filled(weight: Tensor) -> Tensor:
-    """``weight``, its last axis filled up with zeros to whole vectors."""
-    return functional.pad(weight, (0, -weight.shape[-1] % LANES)).contiguous()
+def _filled(weight: Tensor, part: int) -> Tensor:
+    """``weight``, its last axis filled up with zeros to whole parts."""
+    return functional.pad(weight, (0, -weight.shape[-1] % part)).contiguous()
 
 
 @cache

@@ -73,10 +73,10 @@ def sizes(c: int, h: int, w: int, image: int) -> tuple[int, int, int]:
 def entries(taps: int, vectors: int, version: int) -> dict[str, Callable[[Any], None]]:
     """The passes, by name, still to be compiled.
 
-    ``taps`` * ``vectors`` vectors stay in registers: a row of the kernel, of ``vectors`` channels of the output. In
-    ``backward_input`` ``taps`` rows of the kernel, a divisor of its height, and ``vectors`` of those of a row of
-    weights. ``version``: as in cpu_passes. They close over nothing but numbers, or numba's cache on disk would not know
-    them again.
+    ``taps`` * ``vectors`` vectors are worked on at a time, in registers where these are wide and many: a row of the
+    kernel, of ``vectors`` of channels of the output. In ``backward_input``, where PART means nothing, ``taps`` rows of
+    the kernel, a divisor of its height, and ``vectors`` of those of a row of weights. ``version``: as in cpu_passes.
+    They close over nothing but numbers, or numba's cache on disk would not know them again.
     """
 
     held = taps * vectors
@@ -90,7 +90,7 @@ def entries(taps: int, vectors: int, version: int) -> dict[str, Callable[[Any], 
                 _gather(a, x, image * a[C] * a[H] * a[W], a[CHANNELS_LAST], 1, work)
                 for part in range(_parts(a) - 1, -1, -1):
                     _slide(a, part, work, weight, vectors, held)
-                    _pool(a, image, part, work, vectors)
+                    _pool(a, image, part, work)
                 image = take(a)
 
     def scatter(sample):
@@ -102,7 +102,7 @@ def entries(taps: int, vectors: int, version: int) -> dict[str, Callable[[Any], 
                 _gather(a, x, image * a[C] * a[H] * a[W], a[CHANNELS_LAST], 0, work)
                 for part in range(_parts(a) - 1, -1, -1):
                     _scatter(a, part, work, weight, vectors, held)
-                    _pool(a, image, part, work, vectors)
+                    _pool(a, image, part, work)
                 image = take(a)
 
     def backward_weight(sample):
@@ -119,7 +119,7 @@ def entries(taps: int, vectors: int, version: int) -> dict[str, Callable[[Any], 
                     else:
                         _gather(a, x, image * a[C] * a[H] * a[W], 0, 0, work)
                     for part in range(_parts(a)):
-                        _unpool(a, image, part, work, total, (part + 1) * size - vectors * LANES, vectors)
+                        _unpool(a, image, part, work, total, (part + 1) * size - vectors * LANES)
                         _learn(a, work, total, part * size, held)
                 chunk = take(a)
 
@@ -157,7 +157,7 @@ def _whole(channels):
 
 @compiled
 def _parts(a):
-    return _whole(a[D]) // a[PART]
+    return (a[D] + a[PART] - 1) // a[PART]
 
 
 @compiled
@@ -167,7 +167,7 @@ def _input(a):
 
 @compiled
 def _weights(a):
-    return _floats(a[WEIGHT], _whole(a[D]) * a[C] * a[KERNEL_H] * a[KERNEL_W])
+    return _floats(a[WEIGHT], _parts(a) * a[PART] * a[C] * a[KERNEL_H] * a[KERNEL_W])
 
 
 @compiled
@@ -354,14 +354,13 @@ def _cut(a, image, work, x):
 
 
 @compiled
-def _pool(a, image, part, work, vectors):
+def _pool(a, image, part, work):
     """out = the largest of each window of the image, index = which one that was, unless a[INDEX] is 0.
 
     Whole vectors are stored: what goes too far is written over by the next window, or by the parts before this one,
     which come later. The last windows go channel by channel.
     """
-    literally(vectors)
-    windows, depth = _windows(a), vectors * LANES
+    windows, depth = _windows(a), a[PART]
     safe = min(windows, max(0, (windows * a[D] - part * depth - depth) // a[D] + 1))
     _pool_some(a, image, part, work, depth, LANES, 0, safe)
     _pool_some(a, image, part, work, min(depth, a[D] - part * depth), 1, safe, windows)
@@ -393,20 +392,23 @@ def _pool_some(a, image, part, work, channels, lanes, begin, end):
 
 
 @compiled
-def _unpool(a, image, part, work, total, bias, vectors):
+def _unpool(a, image, part, work, total, bias):
     """image = the gradient of each window at the place that index names, 0 elsewhere; windows of 1 have no index.
 
-    total[bias] and what follows += these gradients.
+    total[bias] and what follows += these gradients, summed picture by picture: a float32 for all would lose digits.
     """
-    literally(vectors)
-    windows, depth = _windows(a), vectors * LANES
+    windows, depth, sums = _windows(a), a[PART], work.picture
+    for j in range(depth):
+        sums[j] = 0
     safe = min(windows, max(0, ((a[IMAGES] - image) * windows * a[D] - part * depth - depth) // a[D] + 1))
-    _unpool_some(a, image, part, work, total, bias, depth, LANES, 0, safe)
-    _unpool_some(a, image, part, work, total, bias, min(depth, a[D] - part * depth), 1, safe, windows)
+    _unpool_some(a, image, part, work, sums, depth, LANES, 0, safe)
+    _unpool_some(a, image, part, work, sums, min(depth, a[D] - part * depth), 1, safe, windows)
+    for j in range(depth):
+        total[bias + j] += sums[j]
 
 
 @compiled
-def _unpool_some(a, image, part, work, total, bias, channels, lanes, begin, end):
+def _unpool_some(a, image, part, work, sums, channels, lanes, begin, end):
     """The windows from ``begin`` to ``end``, ``lanes`` channels at a time."""
     literally(lanes)
     depth, window, wide, line = a[PART], a[WINDOW], a[COLUMNS] // a[WINDOW], _line(a) * a[PART]
@@ -416,7 +418,7 @@ def _unpool_some(a, image, part, work, total, bias, channels, lanes, begin, end)
     for _ in range(begin, end):
         for j in range(0, channels, lanes):
             value, k = load(grad, given + j, lanes), 0
-            store(total, bias + j, plus(load(total, bias + j, lanes), value))
+            store(sums, j, plus(load(sums, j, lanes), value))
             if window == 1:
                 store(pixels, left + j, value)
             else:

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import types
-from numba.core import cgutils, config
+from numba.core import cgutils, codegen, config
 from numba.core.errors import RequireLiteralValue
 from numba.extending import models, register_model
 
@@ -12,7 +12,8 @@ from spikelet.kernels.cpu_loops import F32, I32, I64, intrinsic
 
 I1 = ir.IntType(1)
 LANES = 16  # float32 in the widest register; where registers are narrower, LLVM takes several
-FEATURES = config.CPU_FEATURES or binding.get_host_cpu_features().flatten()  # type: ignore[attr-defined]
+GIVEN = config.CPU_FEATURES  # type: ignore[attr-defined]
+FEATURES = codegen.get_host_cpu_features() if GIVEN is None else GIVEN
 COMPRESSES = "+avx512f" in FEATURES  # has an instruction for ``squeeze``
 
 

@@ -125,7 +125,7 @@ class SpikingBlock(nn.Module):
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """A linear layer of ``x`` [N, ...], flattened. Of channels_last, the weights are put in order, which are fewer."""
+    """A linear layer of ``x`` [N, ...], flattened. Of channels_last, it is the weights that are put in order."""
     if x.dim() == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
         weight, x = weight.unflatten(1, x.shape[1:]).permute(0, 2, 3, 1).flatten(1), x.permute(0, 2, 3, 1)
     return nn.functional.linear(x.flatten(1).to(weight.dtype), weight, bias)
