@@ -22,12 +22,14 @@ from _peers import PEERS, Missing, Run
 
 from spikelet import doctor
 from spikelet.errors import SpikeletError
+from spikelet.exits import Margin
 from spikelet.integer import Conv, IntegerNetwork, Neuron, Record, load
 from spikelet.integer.reference import conv, settled_count
 
 SHIPPED = Path(__file__).parents[1] / "src" / "spikelet" / "models" / "mnist-lenet.safetensors"
 LAYERS = [(32, 5, 1, 900), (32, 2, 2, 60), (64, 5, 1, 450), (64, 2, 2, 50), (1000, 4, 1, 200)]  # channels ... active
 ENGINE = "integer engine, spikelet"
+EARLY = "integer engine, early exit"
 
 
 def arguments() -> argparse.Namespace:
@@ -37,6 +39,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--data", type=Path, help="data root with the MNIST files (default: where spikelet finds them)")
     parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--margin", type=int, help="the engine takes part once more, with early exit by this margin")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batch", type=int, nargs="+", default=[100, 1])
     parser.add_argument("--rounds", type=int, default=9)
@@ -86,9 +89,13 @@ def find_network(path: Path | None, images: np.ndarray) -> tuple[IntegerNetwork,
     return (load(path), path.name) if path is not None else (sketch(images), "LeNet-E, random weights")
 
 
-def contenders(network: IntegerNetwork, steps: int, threads: int) -> tuple[dict[str, Run], list[str]]:
+def contenders(
+    network: IntegerNetwork, steps: int, threads: int, margin: int | None = None
+) -> tuple[dict[str, Run], list[str]]:
     """Everything that takes part, by name, and a line for each that cannot."""
     runs: dict[str, Run] = {ENGINE: lambda images: network.run(images, steps, num_threads=threads)}
+    if margin is not None:
+        runs[EARLY] = lambda images: network.run(images, steps, num_threads=threads, exit=Margin(margin))
     missing = []
     for name, build in PEERS.items():
         try:
@@ -106,7 +113,7 @@ def race(
     batch: int,
     rounds: int,
     seconds: float,
-    integers: Sequence[str] = (ENGINE,),
+    integers: Sequence[str] = (ENGINE, EARLY),
 ) -> dict[str, list[float]]:
     """Images per second of each contender in each round; batch after batch of different images.
 
@@ -142,14 +149,14 @@ def best_variants(results: dict[str, list[float]]) -> dict[str, tuple[str, float
 def rows(
     network: IntegerNetwork, model: str, images: np.ndarray, given: argparse.Namespace
 ) -> tuple[list[dict], list[str]]:
-    runs, missing = contenders(network, given.steps, given.threads)
+    runs, missing = contenders(network, given.steps, given.threads, given.margin)
     table = []
     for batch in given.batch:
         results = race(runs, images, batch, given.rounds, given.seconds)
         best = best_variants(results)
         ours = best[ENGINE][1]
         for name, (variant, rate) in best.items():
-            steps = given.steps if "SNN" in name or name == ENGINE else None
+            steps = given.steps if "SNN" in name or name in (ENGINE, EARLY) else None
             row = {"contender": name, "variant": variant, "model": model, "num_steps": steps, "batch": batch}
             row |= {
                 "threads": given.threads,
@@ -200,6 +207,8 @@ def main() -> None:
     images, kind = find_images(given.data)
     network, model = find_network(given.network, images)
     facts: dict[str, Any] = {"model": model, "images": kind, "rounds": given.rounds, "processor": doctor.processor()}
+    facts["words"] = "" if given.network is None else f" --network {given.network} --steps {given.steps}"
+    facts["words"] += "" if given.margin is None else f" --margin {given.margin}"
     facts |= activity(network.run(images[:1000], given.steps, record=True), min(1000, len(images)))
     table, missing = rows(network, model, images, given)
     show(table, missing, facts)

@@ -130,10 +130,12 @@ def costs(reports: dict[str, Report]) -> str:
 
 
 def engine() -> str:
-    facts = measured("integer_engine")
-    if facts is None:
-        return ""
-    text = "\n## Speed of the integer engine\n\n`python benchmarks/integer_engine.py`, "
+    found = [facts for name in ("integer_engine", "integer_engine_small") if (facts := measured(name)) is not None]
+    return "\n## Speed of the integer engine\n" + "".join(map(engine_table, found)) if found else ""
+
+
+def engine_table(facts: Report) -> str:
+    text = f"\n`python benchmarks/integer_engine.py{facts['words']}`: "
     text += f"{facts['model']}, {facts['images']}: {facts['spikes']:,.0f} spikes and {facts['operations'] / 1e6:.3f} M "
     text += f"operations per image; {facts['processor']}; median of {facts['rounds']} interleaved rounds.\n\n"
     text += table_head("contender", "T", "batch", "threads", "allocator", "images/s", "the engine is")

@@ -503,6 +503,7 @@ def test_ctrl_c_says_how_to_go_on(elsewhere: Path) -> None:
         (["train", "recipe=digits-demo", "seed=1,2"], ("seed=1,2", "-m")),
         (["train", "recipe=digits-demo", "seed=["], ("seed=[", "key=value")),
         (["train", "recipe=digits-demo", "exp_id=a/b"], ("exp_id", "a/b")),
+        (["train", "recipe=mnist-eval", "variant=al"], ("variant: expected one of all, co-optimization", "'al'")),
         (["train", "recipe=digits-demo", "--fast"], ("--fast", "--config-dir")),
         (["train", "recipe=digits-demo", "--config-dir", "no"], ("--config-dir", "no such folder", "recipe/NAME.yaml")),
         (["train", "recipe=digits-demo", "data.name=digit"], ("data.name", "did you mean digits?")),

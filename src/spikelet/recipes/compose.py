@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-def packaged() -> dict[str, str]:
-    """The recipes in the box: name to YAML text."""
-    folder = resources.files("spikelet.recipes") / "recipe"
+def packaged(group: str = "recipe") -> dict[str, str]:
+    """The recipes in the box, or what else a ``group`` of settings has: name to YAML text."""
+    folder = resources.files("spikelet.recipes") / group
     return {f.name.removesuffix(".yaml"): f.read_text() for f in sorted(folder.iterdir(), key=str) if _is_yaml(f.name)}
 
 
@@ -200,6 +200,8 @@ def _explain_hydra(error: Exception) -> SpikeletError:
         return SpikeletError(f"{error.override}: cannot be read; expected key=value (quote what a shell would eat)")
     if message.startswith("Ambiguous value"):
         return SpikeletError(f"{message}: several values need -m (a sweep); a list is written key=[1,2]")
+    if found := re.search(r"Could not find '(variant)/(.*)'", message):
+        return SpikeletError(f"variant: expected one of {', '.join(packaged(found[1]))}, got {found[2]!r}")
     recipe = re.match(r"In '(.*)': (\w+) raised while composing config:\n(.*)\n\s*full_key: (.*)", str(error))
     if recipe is None:
         return SpikeletError(message)
