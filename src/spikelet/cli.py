@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 USAGE = """\
 spikelet: pixels in, class out, not one float.
 
-  spikelet demo                              the whole path on a tiny data set, in about a minute
+  spikelet demo                              the whole path on a tiny data set, in a minute or two
   spikelet recipes [NAME]                    the experiments in the box
   spikelet train recipe=NAME [key=value ...] train, convert, check, report: one folder under runs/
   spikelet ablate recipe=NAME [key=value]    the same with parts left out, several seeds, one table
@@ -331,7 +331,7 @@ def _show_agreement(console: Console, agreement: dict[str, Any]) -> None:
         return
     same, answers = agreement["snn_vs_integer_ann"], agreement["answers"]
     if same == answers == 1:
-        console.print("agreement: every neuron and every answer of the spiking network equals its ANN's")
+        console.print("agreement: settled, every neuron and every answer of the spiking network equals its ANN's")
     else:
         console.print(
             f"agreement: {100 * same:.4f} % of neurons and {100 * answers:.2f} % of answers equal the ANN's: "

@@ -393,7 +393,9 @@ def convert(target: Target, say: Say = print) -> tuple[dict[str, Any], Path | No
         return agreement, None
     converted.save(target.folder / NETWORK)
     if config.model.neuron is None:
-        (target.folder / REPORT).unlink(missing_ok=True)  # it told of the network that was here before
+        if (target.folder / REPORT).is_file():
+            say(f"{REPORT} told of the network that was here before, and is gone: `spikelet evaluate` makes a new one")
+            (target.folder / REPORT).unlink()
     else:
         _add_to_report(target.folder, {"agreement": agreement})
     schema.save(config, target.folder / CONFIG)
