@@ -310,11 +310,7 @@ def _give_back(a, image, work, weight, taps, held):
     literally(held)
     depth, window, high, wide = _whole(a[C]), a[WINDOW], a[ROWS] // a[WINDOW], a[COLUMNS] // a[WINDOW]
     count, row_of_weights, line = a[D], a[KERNEL_W] * depth, _line(a) * depth
-    grad, index = (
-        _floats(a[OUT], a[IMAGES] * high * wide * count),
-        _bytes(a[INDEX], a[IMAGES] * high * wide * count),
-    )
-    pixels, offsets = work.image, work.places
+    (grad, index), pixels, offsets = _of_windows(a), work.image, work.places
     for k in range(window * window):
         offsets[k] = k // window * line + k % window * depth
     pixels[:] = 0
