@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 NOTATION = "12C5-MP2-64C5-MP2-FC10"
-BETA, SLOPE = 0.5, 25.0
+BETA, ALPHA = 0.5, 2.0
 GAINS = 2.2, 3, 3  # with these, layers fire about as often as in the network that recipe nmnist-csnn trains
 Forward = Callable[[Tensor], Tensor]
 
@@ -23,18 +23,21 @@ class Missing(Exception):
     """A library that is not installed."""
 
 
-def layers(channels: int, size: int) -> list[nn.Module]:
+def layers(channels: int, size: int, device: str) -> list[nn.Module]:
     """The weighted layers, the same numbers at every call."""
     torch.manual_seed(1)
     side = ((size - 4) // 2 - 4) // 2
     made = [nn.Conv2d(channels, 12, 5), nn.Conv2d(12, 64, 5), nn.Linear(64 * side * side, 10)]
     for layer, gain in zip(made, GAINS, strict=True):
         layer.weight.data *= gain
-    return made
+    return [layer.to(device) for layer in made]
 
 
 class Trainer:
-    """One network with its optimizer: ``step`` trains, ``infer`` answers; both on frames [T, N, P, H, W] float32."""
+    """One network with its optimizer: ``step`` trains, ``infer`` answers; both on frames [T, N, P, H, W] float32.
+
+    Frames and labels lie on its device.
+    """
 
     def __init__(self, forward: Forward, modules: list[nn.Module], bf16: bool = False) -> None:
         self.forward, self.bf16 = forward, bf16
@@ -46,6 +49,7 @@ class Trainer:
         self.optimizer.zero_grad()
         with self._precision():
             spikes = self.forward(frames)
+        spikes = spikes.float() if self.bf16 else spikes
         loss = functional.cross_entropy(spikes.mean(0), labels)
         loss.backward()
         self.optimizer.step()
@@ -58,30 +62,31 @@ class Trainer:
             return self.forward(frames).float().sum(0)
 
     def _precision(self):
-        return torch.autocast("cpu", torch.bfloat16) if self.bf16 else nullcontext()
+        device = self.parameters[0].device.type
+        return torch.autocast(device, torch.bfloat16) if self.bf16 else nullcontext()
 
 
-def spikelet(channels: int, size: int, reset: str, bf16: bool) -> Trainer:
+def spikelet(channels: int, size: int, device: str, reset: str, bf16: bool) -> Trainer:
     """Fused neurons, channels_last, one pass over all steps."""
     from spikelet import NetworkSettings, build
 
     ends = {"weights": "float", "first": "parity", "last": "parity", "norm": "none"}
-    settings = NetworkSettings(NOTATION, neuron="lif", beta=BETA, slope=SLOPE, reset=reset, **ends)
+    settings = NetworkSettings(NOTATION, neuron="lif", beta=BETA, surrogate="atan", slope=ALPHA, reset=reset, **ends)
     network = build(settings, (channels, size, size))
-    for block, layer in zip(network.blocks().values(), layers(channels, size), strict=True):
+    for block, layer in zip(network.blocks().values(), layers(channels, size, "cpu"), strict=True):
         block.op.load_state_dict(layer.state_dict())
-    return Trainer(network, [network], bf16)
+    return Trainer(network.to(device), [network], bf16)
 
 
-def snntorch(channels: int, size: int, memory_format: torch.memory_format) -> Trainer:
+def snntorch(channels: int, size: int, device: str, memory_format: torch.memory_format) -> Trainer:
     """A loop over steps, as its tutorials write it."""
     try:
         import snntorch as library
         from snntorch import surrogate
     except ImportError as error:
         raise Missing(str(error)) from None
-    modules = [m.to(memory_format=memory_format) for m in layers(channels, size)]
-    neurons = [library.Leaky(beta=BETA, spike_grad=surrogate.fast_sigmoid(slope=SLOPE)) for _ in modules]
+    modules = [m.to(memory_format=memory_format) for m in layers(channels, size, device)]
+    neurons = [library.Leaky(beta=BETA, spike_grad=surrogate.atan(alpha=ALPHA)).to(device) for _ in modules]
 
     def forward(frames: Tensor) -> Tensor:
         membranes, out = [neuron.init_leaky() for neuron in neurons], []
@@ -96,29 +101,19 @@ def snntorch(channels: int, size: int, memory_format: torch.memory_format) -> Tr
     return Trainer(forward, modules)
 
 
-def spikingjelly(channels: int, size: int, memory_format: torch.memory_format) -> Trainer:
-    """Multi-step mode: layers see all steps at once, the fastest form that it has on a CPU."""
+def spikingjelly(channels: int, size: int, device: str, memory_format: torch.memory_format) -> Trainer:
+    """Multi-step mode: layers see all steps at once, neurons choose the fastest kernels it has for a device."""
     try:
         from spikingjelly.activation_based import functional as library
         from spikingjelly.activation_based import layer, neuron, surrogate
     except ImportError as error:
         raise Missing(str(error)) from None
-    modules = [m.to(memory_format=memory_format) for m in layers(channels, size)]
+    modules = [m.to(memory_format=memory_format) for m in layers(channels, size, device)]
     conv1, conv2, linear = modules
-
-    class FastSigmoid(surrogate.SurrogateFunctionBase):
-        """Its library has no 1 / (1 + slope * |x|)^2; written as its own surrogates are."""
-
-        def __init__(self) -> None:
-            super().__init__(alpha=SLOPE, spiking=True)
-
-        @staticmethod
-        def spiking_function(x: Tensor, alpha: float) -> Tensor:
-            return _FastSigmoid.apply(x)
 
     def lif() -> nn.Module:
         decay = {"tau": 1 / (1 - BETA), "decay_input": False, "v_reset": None}
-        return neuron.LIFNode(**decay, surrogate_function=FastSigmoid(), detach_reset=True, step_mode="m")
+        return neuron.LIFNode(**decay, surrogate_function=surrogate.ATan(ALPHA), detach_reset=True, step_mode="m")
 
     network = nn.Sequential(
         layer.SeqToANNContainer(conv1, nn.MaxPool2d(2)), lif(),
@@ -134,26 +129,14 @@ def spikingjelly(channels: int, size: int, memory_format: torch.memory_format) -
     return Trainer(forward, modules)
 
 
-class _FastSigmoid(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return (x >= 0).to(x.dtype)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return grad / (1 + SLOPE * x.abs()) ** 2
-
-
-CONTENDERS: dict[str, Callable[[int, int], Trainer]] = {
-    "spikelet, float32": lambda c, s: spikelet(c, s, "subtract", bf16=False),
-    "spikelet, bfloat16": lambda c, s: spikelet(c, s, "subtract", bf16=True),
-    "spikelet, float32, reset in the next step": lambda c, s: spikelet(c, s, "subtract_next", bf16=False),
-    "snnTorch (contiguous)": lambda c, s: snntorch(c, s, torch.contiguous_format),
-    "snnTorch (channels_last)": lambda c, s: snntorch(c, s, torch.channels_last),
-    "SpikingJelly (contiguous)": lambda c, s: spikingjelly(c, s, torch.contiguous_format),
-    "SpikingJelly (channels_last)": lambda c, s: spikingjelly(c, s, torch.channels_last),
+CONTENDERS: dict[str, Callable[[int, int, str], Trainer]] = {
+    "spikelet, float32": lambda c, s, d: spikelet(c, s, d, "subtract", bf16=False),
+    "spikelet, bfloat16": lambda c, s, d: spikelet(c, s, d, "subtract", bf16=True),
+    "spikelet, float32, reset in the next step": lambda c, s, d: spikelet(c, s, d, "subtract_next", bf16=False),
+    "snnTorch (contiguous)": lambda c, s, d: snntorch(c, s, d, torch.contiguous_format),
+    "snnTorch (channels_last)": lambda c, s, d: snntorch(c, s, d, torch.channels_last),
+    "SpikingJelly (contiguous)": lambda c, s, d: spikingjelly(c, s, d, torch.contiguous_format),
+    "SpikingJelly (channels_last)": lambda c, s, d: spikingjelly(c, s, d, torch.channels_last),
 }
 SAME = {  # which spikelet has the neuron of which peer
     "snnTorch (contiguous)": "spikelet, float32, reset in the next step",

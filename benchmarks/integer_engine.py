@@ -3,7 +3,7 @@
     python benchmarks/integer_engine.py --network NETWORK.safetensors --data ROOT --json FILE
 
 All run on the same images, with the same number of threads, in turns within each round, so that a busy moment of the
-machine meets all of them; the median over the rounds counts. Peers need ``pip install spikelet[bench]``.
+machine meets all of them; the median over the rounds counts. Peers need ``make bench``.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def contenders(
         try:
             variants = build(network, steps, threads)
         except Missing as error:
-            missing.append(f"{name}: {error}; pip install spikelet[bench]")
+            missing.append(f"{name}: {error}; make bench")
             continue
         runs |= {f"{name} ({variant})" if variant else name: run for variant, run in variants.items()}
     return runs, missing

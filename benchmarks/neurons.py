@@ -5,7 +5,8 @@
 All run in one process, in turns within each round, so that a busy moment of the machine meets all of them; the median
 over the rounds counts. Each library gets its own layout and its fastest way over all steps; its spikes are compared
 with those of the LIF that has its definition. A copy is measured into reused memory (``copy_``) and into fresh memory
-(``clone``), where every neuron's output lies as well. Libraries that cannot be imported are left out by name.
+(``clone``), where every neuron's output lies as well; on a GPU, which keeps what was freed, both are the same, and a
+small shape lies in its cache. Libraries that cannot be imported are left out by name.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 import torch
+from _device import check, described, wait
 from torch import Tensor
 
 from spikelet import LIF, doctor
@@ -114,6 +116,7 @@ CONTENDERS: dict[str, Callable[[], Contender]] = {
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--seconds", type=float, default=0.05, help="of each turn, at least one call")
@@ -155,16 +158,20 @@ def backward(run: Run, given: Tensor) -> Tensor:
     return given.grad
 
 
-def race(runs: dict[str, Callable[[], object]], rounds: int, seconds: float, grad: bool) -> dict[str, list[float]]:
-    """Seconds per call of each contender in each round."""
+def race(runs: dict[str, Callable[[], object]], given: argparse.Namespace, grad: bool) -> dict[str, list[float]]:
+    """Seconds per call of each contender in each round. A GPU is waited for after every ten calls."""
     results: dict[str, list[float]] = {name: [] for name in runs}
+    together = 10 if given.device == "cuda" else 1
     with torch.set_grad_enabled(grad):
-        for i in range(rounds + 1):
+        for i in range(given.rounds + 1):
             for name, run in runs.items():
+                wait(given.device)
                 calls, start = 0, time.perf_counter()
-                while (passed := time.perf_counter() - start) < seconds or calls == 0:
-                    run()
-                    calls += 1
+                while (passed := time.perf_counter() - start) < given.seconds or calls == 0:
+                    for _ in range(together):
+                        run()
+                    wait(given.device)
+                    calls += together
                 if i > 0:  # the first round warms up
                     results[name].append(passed / calls)
     return results
@@ -178,12 +185,12 @@ def differences(found: dict[str, Contender], x: Tensor) -> dict[str, int]:
 
 
 def measure(found: dict[str, Contender], shape: tuple[int, ...], given: argparse.Namespace) -> dict[str, Any]:
-    x = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(given.device)
     result: dict[str, Any] = {"shape": shape, "spikes_that_differ": differences(found, x)}
     with torch.no_grad():
         result["firing_rate"] = LIF(DECAY)(x).mean().item()
     for kind, runs in tasks(found, x).items():
-        rounds = race(runs, given.rounds, given.seconds, grad=kind != "forward")
+        rounds = race(runs, given, grad=kind != "forward")
         result[kind] = {name: {"seconds": median(times), "rounds": times} for name, times in rounds.items()}
     forward = {name: figures["seconds"] for name, figures in result["forward"].items()}
     result["share_of_copy_speed"] = {
@@ -230,12 +237,15 @@ def cells(result: dict[str, Any], name: str) -> list[str]:
 
 def main() -> None:
     given = arguments()
+    check(given.device)
     os.environ.setdefault("OMP_NUM_THREADS", str(given.threads))
     doctor.prepare(given.threads)
     torch.set_num_threads(given.threads)
-    facts: dict[str, Any] = {"processor": doctor.processor(), "load": os.getloadavg()[0], "rounds": given.rounds}
-    facts |= {"threads": torch.get_num_threads(), "allocator": doctor.allocator().split(",")[0] + ", no trim, no mmap"}
-    found, missing = contenders()
+    facts: dict[str, Any] = {"processor": described(given.device), "device": given.device, "rounds": given.rounds}
+    facts |= {"load": os.getloadavg()[0], "threads": torch.get_num_threads()}
+    facts |= {"allocator": doctor.allocator().split(",")[0] + ", no trim, no mmap"}
+    with torch.device(given.device):  # where every library puts its neurons' numbers
+        found, missing = contenders()
     results = [measure(found, shape, given) for shape in SHAPES]
     show(results, missing, facts)
     if given.json is not None:

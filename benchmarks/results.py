@@ -239,7 +239,12 @@ def training_speed() -> str:
         for key in ("ratios", "ratios_contiguous")
     )
     text += f"\nThe better peer takes, compared with spikelet in float32: {best}; "
-    return text + f"without channels_last, as it comes: {plain}.\n"
+    text += f"without channels_last, as it comes: {plain}.\n"
+    same = (f"{100 * found['spikes_equal']:.2f} % equal {peer.split()[0]}'s" for peer, found in facts["same"].items())
+    text += f"\nOf spikelet's output counts before training, {', '.join(same)}. "
+    curves, first = facts["loss_curves"], facts["loss_curves"]["float32"]
+    ends = ", ".join(f"{curve[-1]:.4f} in {name}" for name, curve in curves.items())
+    return text + f"Loss after {len(first)} updates on one batch, from {first[0]:.4f}: {ends}.\n"
 
 
 def loading_speed() -> str:

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from _memory import growth
+from _device import growth
 from torch import Tensor, nn
 
 from spikelet import NetworkSettings, build, doctor

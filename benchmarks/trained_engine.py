@@ -5,7 +5,7 @@
 RUN is a run folder (or an exp_id under runs/) of images and LIF neurons that reset to zero, such as those of the
 mnist-stbp recipes. The float network runs in spikelet, snnTorch and SpikingJelly with the same quantized weights; the
 currents of the first layer, which do not change, are computed once by all. Before the race, the answers are compared.
-Rounds, turns and medians are those of integer_engine.py. Peers need ``pip install spikelet[bench]``.
+Rounds, turns and medians are those of integer_engine.py. Peers need ``make bench``.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def contenders(network: SNN, given: argparse.Namespace) -> tuple[dict[str, Any],
             try:
                 forward = build(network, memory_format)
             except ImportError as error:
-                missing.append(f"{name}: {error}; pip install spikelet[bench]")
+                missing.append(f"{name}: {error}; make bench")
                 break
             found[f"{name} ({kind})"] = lambda images, forward=forward: forward(torch.from_numpy(images)).numpy()
     return found, missing

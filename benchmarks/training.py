@@ -4,8 +4,9 @@
 
 12C5-MP2-64C5-MP2-FC10 with LIF neurons on event frames [T, N, 2, 34, 34]. All take part in one process, in turns within
 each round, so that a busy moment of the machine meets all of them; the median over the rounds counts, and of a peer's
-memory formats the better one. Memory is the growth of the process's peak in a process of its own. Before the race, the
-same weights and frames must give the peers' spikes and loss curve. Peers need ``pip install spikelet[bench]``.
+memory formats the better one. Memory is the growth of the process's peak, with ``--device cuda`` of what torch takes on
+the GPU, in a process of its own: the median of three. Before the race, the same weights and frames must give the peers'
+spikes and loss curve. Peers need ``make bench``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from _memory import growth
+from _device import check, described, growth, wait
 from _networks import CONTENDERS, IN_FLOAT64, NOTATION, SAME, Missing, Trainer
 
 from spikelet import doctor
@@ -34,9 +35,11 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=10, help="time steps T")
     parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--json", type=Path, help="write the figures here as well")
+    parser.add_argument("--profile", action="store_true", help="show where the time of a training step goes as well")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -45,14 +48,14 @@ def data(given: argparse.Namespace, seed: int = 1) -> tuple[torch.Tensor, torch.
     """Frames of event counts like N-MNIST's: one pixel in twelve holds an event; float32, and labels."""
     generator = torch.Generator().manual_seed(seed)
     frames = torch.poisson(torch.full((given.steps, given.batch, 2, 34, 34), 0.09), generator=generator)
-    return frames, torch.randint(10, (given.batch,), generator=generator)
+    return frames.to(given.device), torch.randint(10, (given.batch,), generator=generator).to(given.device)
 
 
-def contenders() -> tuple[dict[str, Trainer], list[str]]:
+def contenders(device: str) -> tuple[dict[str, Trainer], list[str]]:
     built, missing = {}, []
     for name, build in CONTENDERS.items():
         try:
-            built[name] = build(2, 34)
+            built[name] = build(2, 34, device)
         except Missing as error:
             missing.append(f"{name}: {error}")
     return built, missing
@@ -68,27 +71,50 @@ def same(runs: dict[str, Trainer], given: argparse.Namespace, updates: int = 20)
     for peer, ours in SAME.items():
         if peer not in runs:
             continue
-        pair = _pair(ours, peer)
+        pair = _pair(given.device, ours, peer)
         frames, labels = data(given)
         spikes = [trainer.infer(frames) for trainer in pair]
         curves = [[trainer.step(frames, labels) for _ in range(updates)] for trainer in pair]
         found[peer] = {
             "spikes_equal": float((spikes[0] == spikes[1]).float().mean()),
             "output_spikes": float(spikes[0].sum()),
-            "gradients_differ": _gradients_differ(_pair(ours, peer), frames, labels),
+            "gradients_differ": _gradients_differ(_pair(given.device, ours, peer), frames, labels),
             "loss": curves,
             "largest_gap": max(abs(a - b) for a, b in zip(*curves, strict=True)),
         }
         if peer in IN_FLOAT64:
             torch.set_default_dtype(torch.float64)
-            curves = [[t.step(frames.double(), labels) for _ in range(updates)] for t in _pair(ours, peer)]
+            pair, wide = _pair(given.device, ours, peer), frames.double()
+            curves = [[trainer.step(wide, labels) for _ in range(updates)] for trainer in pair]
             torch.set_default_dtype(torch.float32)
             found[peer]["largest_gap_float64"] = max(abs(a - b) for a, b in zip(*curves, strict=True))
     return found
 
 
-def _pair(*names: str) -> list[Trainer]:
-    return [CONTENDERS[name](2, 34) for name in names]
+def loss_curves(given: argparse.Namespace, updates: int = 100) -> dict[str, list[float]]:
+    """Of spikelet in float32, in bfloat16 and, which tells the noise, in float32 with the samples in another order."""
+    frames, labels = data(given)
+    order = torch.randperm(given.batch, generator=torch.Generator().manual_seed(2)).to(given.device)
+    float32, again, bfloat16 = _pair(given.device, OURS[0], OURS[0], OURS[1])
+    curves = {"float32": [float32.step(frames, labels) for _ in range(updates)]}
+    curves["bfloat16"] = [bfloat16.step(frames, labels) for _ in range(updates)]
+    curves["float32, another order"] = [again.step(frames[:, order], labels[order]) for _ in range(updates)]
+    return curves
+
+
+def profile(given: argparse.Namespace, steps: int = 10) -> str:
+    """What torch's profiler says of some training steps: the operators that take most time."""
+    trainer, (frames, labels) = CONTENDERS[OURS[0]](2, 34, given.device), data(given)
+    trainer.step(frames, labels)
+    with torch.profiler.profile() as found:
+        for _ in range(steps):
+            trainer.step(frames, labels)
+        wait(given.device)
+    return found.key_averages().table(sort_by=f"self_{given.device}_time_total", row_limit=15)
+
+
+def _pair(device: str, *names: str) -> list[Trainer]:
+    return [CONTENDERS[name](2, 34, device) for name in names]
 
 
 def _gradients_differ(pair: list[Trainer], frames: torch.Tensor, labels: torch.Tensor) -> float:
@@ -107,8 +133,10 @@ def race(runs: dict[str, Trainer], given: argparse.Namespace) -> dict[str, dict[
         for name, trainer in runs.items():
             for kind, call in (("step", lambda t: t.step(frames, labels)), ("inference", lambda t: t.infer(frames))):
                 call(trainer)
+                wait(given.device)
                 start = time.perf_counter()
                 call(trainer)
+                wait(given.device)
                 times[name][kind].append(time.perf_counter() - start)
     return {name: {kind: median(values[2:]) for kind, values in kinds.items()} for name, kinds in times.items()}
 
@@ -116,17 +144,17 @@ def race(runs: dict[str, Trainer], given: argparse.Namespace) -> dict[str, dict[
 def memory(name: str, given: argparse.Namespace) -> float:
     """MiB by which the peak grows when training starts, in a process of its own."""
     words = [sys.executable, __file__, "--memory-of", name]
-    words += [f"--{key}={getattr(given, key)}" for key in ("steps", "batch", "threads")]
+    words += [f"--{key}={getattr(given, key)}" for key in ("steps", "batch", "threads", "device")]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     return float(done.stdout)
 
 
 def own_memory(name: str, given: argparse.Namespace) -> float:
     """Of three steps; one sample warms up first."""
-    trainer = CONTENDERS[name](2, 34)
+    trainer = CONTENDERS[name](2, 34, given.device)
     frames, labels = data(given)
     trainer.step(frames[:, :1].contiguous(), labels[:1])
-    return growth(lambda: [trainer.step(frames, labels) for _ in range(3)])
+    return growth(lambda: [trainer.step(frames, labels) for _ in range(3)], given.device)
 
 
 def best(figures: dict[str, dict[str, float]], library: str, kind: str) -> float:
@@ -156,29 +184,41 @@ def show(result: dict[str, Any]) -> None:
     for kind, ratio in result["ratios"].items():
         plain = result["ratios_contiguous"][kind]
         print(f"{kind}: the better peer takes {ratio:.2f} x spikelet in float32, {plain:.2f} x without channels_last")
+    curves = result["loss_curves"]
+    ends = ", ".join(f"{curves[name][-1]:.4f} in {name}" for name in curves)
+    print(f"loss after {len(curves['float32'])} updates, from {curves['float32'][0]:.4f}: {ends}")
     for line in result["missing"]:
         print(f"left out: {line}")
 
 
 def main() -> None:
     given = arguments()
+    check(given.device)
+    torch.backends.cudnn.allow_tf32 = False  # float32 is float32, for everybody
     doctor.prepare(given.threads)
     if given.memory_of:
         print(own_memory(given.memory_of, given))
         return
     load = os.getloadavg()[0]
-    runs, missing = contenders()
+    runs, missing = contenders(given.device)
     equal = same(runs, given)
     figures = race(runs, given)
     for name in runs:
-        figures[name]["memory_mib"] = memory(name, given)
+        figures[name]["memory_mib"] = median(memory(name, given) for _ in range(3))
     result = {"notation": NOTATION, "steps": given.steps, "batch": given.batch, "threads": given.threads}
     result |= {"figures": figures, "ratios": ratios(figures), "ratios_contiguous": ratios(figures, " (contiguous)")}
-    result |= {"same": equal, "missing": missing, "load": load}
-    result |= {"allocator": doctor.allocator(), "processor": doctor.processor()}
+    result |= {"same": equal, "loss_curves": loss_curves(given), "missing": missing, "load": load}
+    result |= {
+        "allocator": doctor.allocator(),
+        "processor": described(given.device),
+        "device": given.device,
+        "torch": torch.__version__,
+    }
     if given.json:
         given.json.write_text(json.dumps(result, indent=2) + "\n")
     show(result)
+    if given.profile:
+        print(profile(given))
 
 
 if __name__ == "__main__":

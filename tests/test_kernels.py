@@ -1,6 +1,7 @@
 """The fused kernels against the reference: spikes bit for bit, gradients to 1e-5 of the largest."""
 
 import os
+import platform
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +29,8 @@ LAYOUTS = {
     "every_other_step": lambda x: torch.stack([x, x], 1).flatten(0, 1)[::2],
     "held": lambda x: x[:1].expand_as(x),
 }
-SHAPES = st.tuples(st.integers(1, 9), st.integers(1, 3), st.integers(1, 4), st.integers(1, 9), st.integers(1, 9))
+NUM_STEPS = st.integers(1, 9) | st.sampled_from([16, 17, 33, 50])  # around what the CPU's passes take at a time
+SHAPES = st.tuples(NUM_STEPS, st.integers(1, 3), st.integers(1, 4), st.integers(1, 9), st.integers(1, 9))
 RESETS = st.builds(Reset, st.sampled_from([None, 0.0, -0.25, 0.5]), st.booleans(), st.booleans())
 RULES = st.builds(Adaptation, st.booleans(), st.booleans(), st.sampled_from([0.9, 0.5]), st.just(0.2))
 CASES = {
@@ -86,7 +88,7 @@ def test_srm_equals_the_reference(shape, layout, reset, spike, dtype, seed, v_th
 
 
 @settings(max_examples=60, deadline=None)
-@given(**CASES, num_steps=st.integers(1, 9), kind=st.sampled_from(["lif", "srm"]))
+@given(**CASES, num_steps=NUM_STEPS, kind=st.sampled_from(["lif", "srm"]))
 def test_hold_equals_the_reference_on_the_repeated_input(
     shape, layout, reset, spike, dtype, seed, num_steps, kind
 ) -> None:
@@ -177,8 +179,9 @@ def test_many_blocks_many_steps(spike: Surrogate, value: float | None) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("neurons", [32, 4 * 4096 + 96, 1000])
-def test_spikes_past_the_caches_are_the_same(neurons: int, dtype: torch.dtype, monkeypatch) -> None:
-    x = currents((5, neurons), dtype, seed=3)
+@pytest.mark.parametrize("num_steps", [5, 20])
+def test_spikes_past_the_caches_are_the_same(num_steps: int, neurons: int, dtype: torch.dtype, monkeypatch) -> None:
+    x = currents((num_steps, neurons), dtype, seed=3)
     expected = LIF(beta=0.9)(x)
     monkeypatch.setattr(cpu, "STREAM", 0)
     assert torch.equal(LIF(beta=0.9)(x), expected)
@@ -281,6 +284,22 @@ def test_several_threads_of_python_at_once() -> None:
 def test_numba_is_not_imported_before_it_is_needed() -> None:
     code = "import spikelet, sys; spikelet.LIF; assert 'numba' not in sys.modules and 'triton' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.skipif("x86" not in platform.machine() and "AMD" not in platform.machine(), reason="not that processor")
+def test_narrower_registers_give_the_same(tmp_path: Path) -> None:
+    code = (
+        "import torch; from spikelet import LIF; torch.manual_seed(0); x = torch.randn(20, 3, 100, requires_grad=True);"
+        "s = LIF(0.9)(x); s.backward(s); torch.save((s.detach(), x.grad), 'found.pt')"
+    )
+    features = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+fma", "NUMBA_CACHE_DIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=os.environ | features)
+    torch.manual_seed(0)
+    x = torch.randn(20, 3, 100, requires_grad=True)
+    spikes = LIF(0.9)(x)
+    spikes.backward(spikes)
+    found, grad = torch.load(tmp_path / "found.pt")
+    assert torch.equal(found, spikes) and x.grad is not None and torch.equal(grad, x.grad)
 
 
 # ---------------------------------------------------------------- GPU

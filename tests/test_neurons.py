@@ -1,13 +1,15 @@
 """The contract of every neuron, the fixtures, and bad input."""
 
 import math
+import re
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from spikelet import SpikeletError, kernels
+from spikelet import NetworkSettings, SpikeletError, build, kernels
 from spikelet.neurons import (
     IF,
     LIF,
@@ -429,3 +431,51 @@ def test_bad_settings(call, message: str) -> None:
 def test_kernels_take_plain_arguments() -> None:
     x = currents()
     assert torch.equal(kernels.lif(x, 0.5, 1.0, None, atan()), LIF(beta=0.5)(x))
+
+
+# ---------------------------------------------------------------- numbers that are learned, and their bounds
+
+
+@pytest.mark.parametrize("make", [lambda n: LIF(beta=n), lambda n: AdaptiveLIF(n, adaptation=Adaptation(leak=False))])
+def test_a_decay_that_left_its_bounds_comes_back(make) -> None:
+    beta = nn.Parameter(torch.tensor(0.9))
+    neuron, x = make(beta), torch.rand(6, 4, 30, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        beta.fill_(1.4)
+    outward, inward = (torch.autograd.grad(sign * neuron(x).sum(), beta)[0] for sign in (-1, 1))
+    assert outward == 0 and inward > 0  # what descends the one would go further out
+    assert torch.equal(neuron(x), LIF(beta=1.0)(x)) or isinstance(neuron, AdaptiveLIF)
+
+
+@pytest.mark.parametrize(("shape", "allowed"), [((5, 2, 64), "[2, 64]"), ((3, 64), "[2, 64]"), ((4,), "[2, 64]")])
+def test_numbers_that_do_not_fit_the_currents(shape: tuple[int, ...], allowed: str) -> None:
+    x = torch.rand(5, 2, 64)
+    names, still = ("beta", "v_threshold"), Adaptation(threshold=False, leak=False)
+    kinds = [(name, kind) for name in names for kind in (LIF, partial(AdaptiveLIF, adaptation=still))]
+    for name, kind in kinds:
+        neuron = kind(**{name: nn.Parameter(torch.full(shape, 0.5))})
+        for call in (lambda n: n(x), lambda n: n.hold(x[0], 5)):
+            with pytest.raises(SpikeletError, match=f"{name}: .*{re.escape(allowed)}.*{re.escape(str([*shape]))}"):
+                call(neuron)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_torch_compiles_and_traces_the_reference() -> None:
+    x = 3 * torch.rand(5, 3, 4, generator=torch.Generator().manual_seed(1))
+    expected, neuron = LIF()(x), LIF()
+    assert expected.any()
+    assert torch.equal(torch.compile(neuron, backend="eager")(x), expected)
+    assert torch.equal(torch.jit.trace(neuron, x)(x), expected)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_torch_compiles_and_traces_whole_networks() -> None:
+    settings = {"weights": "float", "first": "parity", "last": "parity", "norm": "none"}
+    torch.manual_seed(1)
+    network = build(NetworkSettings("4C3-MP2-FC5", neuron="lif", **settings), (2, 8, 8)).eval()
+    x = 30.0 * (torch.rand(3, 2, 2, 8, 8) < 0.2)
+    with torch.no_grad():
+        expected = network(x)
+        assert expected.any()
+        assert torch.allclose(torch.compile(network, backend="eager")(x), expected)
+        assert torch.allclose(torch.jit.trace(network, x)(x), expected)

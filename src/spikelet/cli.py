@@ -467,7 +467,7 @@ def _recipes(words: list[str]) -> None:
     for name, text in known.items():
         head = compose.header(text)
         accuracy = (re.match(r"[\d.]+ %", head.get(key, "")) for key in ("claim", "measured"))
-        time = re.match(r"(?:under |about )?(?:an?|\d+) \w+", head.get("time", ""))
+        time = re.match(r"(?:under |about )?(?:a quarter of )?(?:an?|\d+)(?: to \d+)? \w+", head.get("time", ""))
         what = re.split(r"[;:]", head.get("title", ""))[0]
         table.add_row(name, what, *(found[0] if found else "-" for found in (*accuracy, time)))
     _table_console().print(table)

@@ -15,7 +15,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from spikelet.kernels import fused, reference
+from spikelet.kernels import fused, reference, threads
 from spikelet.kernels.reference import Adaptation, Adaptive, Decay, Number, Reset, Spike, threshold_walk
 from spikelet.surrogate import Surrogate
 
@@ -130,7 +130,7 @@ def _backend(x: Tensor, surrogate: Spike, beta: Number, v_threshold: Number) -> 
     """The module with the fused kernel for such a call; None: the reference."""
     device = x.device.type
     plain = isinstance(surrogate, Surrogate) and _single(beta) and _single(v_threshold)
-    if not plain or x.dtype not in FUSED.get(device, ()):
+    if threads.recorded() or not plain or x.dtype not in FUSED.get(device, ()):
         return None
     if not _above_zero(v_threshold):
         return None  # at rest nothing may fire: the fused kernels know a spike by its membrane

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from spikelet.kernels import adaptive_loops
-from spikelet.kernels.cpu import BLOCK, SCRATCH, SLOPES, SMALLEST_BLOCK, Memory, fair_share, start
+from spikelet.kernels.cpu import BLOCK, SLOPES, Memory, backward_block, fair_share, start
 from spikelet.kernels.fused import Layer, Numbers, Steps
 from spikelet.kernels.reference import WINDOW, Adaptation
 
@@ -28,7 +28,7 @@ def backward(
 ) -> tuple[float, float, float]:
     """Fill ``out`` with the gradient of ``x``; returns those of the numbers."""
     neurons = grad.tensor.numel() // num_steps
-    size = min(BLOCK, max(SMALLEST_BLOCK, SCRATCH // (2 * num_steps)), fair_share(neurons))
+    size = min(backward_block(2 * num_steps), fair_share(neurons))
     size = neurons // grad.tensor.shape[1] if _rule(layer).leak else size
     wanted = any(isinstance(number, Tensor) for number in numbers)
     sums = np.zeros((-(-neurons // size), 3)) if wanted else None

@@ -10,7 +10,7 @@ from math import exp
 from typing import Any
 
 import numpy as np
-from numba import carray
+from numba import carray, literally
 
 from spikelet.kernels.cpu_loops import (
     MODE,
@@ -26,16 +26,14 @@ from spikelet.kernels.cpu_loops import (
     SUMS,
     X_STEP,
     ZERO,
-    add,
     arguments,
     compiled,
     pointer,
-    real,
-    slope,
-    store,
+    slope_at,
     take,
     total_of,
 )
+from spikelet.kernels.vectors import LANES, load, real, store, stored
 
 MOVES = MORE  # whether the leak follows the mean membrane
 LEAK, FOLLOWS, THRESHOLD, RESET, SCALE, HEIGHT, ATTACHED, DECAY, RESTORED, GROWTH = range(10)
@@ -68,7 +66,7 @@ def _forward(a, f, x, s, unused):
             i, o = t * a[X_STEP] + start, t * a[S_STEP] + start
             beta = _leak(f, _mean(a, v[:n]))[0] if a[MOVES] else f[LEAK]
             _advance(a[MODE], v[:n], threshold[:n], x[i : i + n], beta, f[RESET], fired[t % 3, :n])
-            store(fired[t % 3, :n], s[o : o + n])
+            _write(fired[t % 3, :n], s[o : o + n])
             _rise(threshold[:n], threshold[:n], fired, f)
         start = take(a) * size
 
@@ -93,9 +91,9 @@ def _backward(a, f, x, grad, out):
             _descend(a, f, t, u[t, :n], thresholds[t, :n], grad[g : g + n], (near[:n], carry[:n]), window)
             _gather(window[t % 3, :n], f[RESTORED] if t else ONE, of_threshold[:n])
             if a[OUT_STEP]:
-                store(carry[:n], out[o : o + n])
+                _write(carry[:n], out[o : o + n])
             else:
-                add(carry[:n], held[:n])
+                _add(carry[:n], held[:n])
             if t > 0:
                 moved = ZERO
                 if a[MOVES] or a[SUMS]:
@@ -108,7 +106,7 @@ def _backward(a, f, x, grad, out):
                     of_leak += found
                 _back(carry[:n], leaks[t], moved)
         if not a[OUT_STEP]:
-            store(held[:n], out[start : start + n])
+            _write(held[:n], out[start : start + n])
         if a[SUMS]:
             sums = carray(pointer(a[SUMS] + 24 * block), 3, np.float64)
             sums[0], sums[1], sums[2] = of_leak, of_follows, total_of(of_threshold[:n])
@@ -138,7 +136,7 @@ def _descend(a, f, t, u, threshold, grad, pair, window):
     soft, carry = pair
     n = len(u)
     _subtract(u, threshold, soft)
-    slope(a[SLOPE], soft, ZERO, f[SCALE], f[HEIGHT], soft)
+    _slope(a[SLOPE], soft, f[SCALE], f[HEIGHT])
     _through_spikes(grad, window[0, :n], window[1, :n], window[2, :n], f[GROWTH], soft)
     if f[ATTACHED] != ZERO:
         _through_reset(a, f, u, threshold, pair)
@@ -227,7 +225,7 @@ def _through_reset(a, f, u, threshold, pair):
     soft, carry = pair
     extra = np.empty(len(u), np.float32)
     _subtract(u, threshold, extra)
-    slope(a[SLOPE], extra, ZERO, f[SCALE], f[HEIGHT], extra)
+    _slope(a[SLOPE], extra, f[SCALE], f[HEIGHT])
     for i in range(len(u)):
         soft[i] += carry[i] * ((f[RESET] - u[i]) if a[MODE] == SET else -threshold[i]) * extra[i]
 
@@ -267,3 +265,32 @@ def _back(carry, beta, moved):
     """carry = the gradient of the last step's v, of that of u; ``moved`` came through the leak."""
     for i in range(len(carry)):
         carry[i] = beta * carry[i] + moved
+
+
+@compiled
+def _slope(code, x, scale, height):
+    """x = the slopes at membranes ``x`` above the threshold."""
+    whole = len(x) // LANES * LANES
+    _slope_some(code, x[:whole], scale, height, LANES)
+    _slope_some(code, x[whole:], scale, height, 1)
+
+
+@compiled
+def _slope_some(code, x, scale, height, lanes):
+    literally(lanes)
+    for i in range(0, len(x), lanes):
+        store(x, i, slope_at(code, load(x, i, lanes), scale, height))
+
+
+@compiled
+def _add(values, total):
+    """total += values."""
+    for i in range(len(values)):
+        total[i] += values[i]
+
+
+@compiled
+def _write(values, out):
+    """out = values."""
+    for i in range(len(values)):
+        out[i] = stored(values[i], out)

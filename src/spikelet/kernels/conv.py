@@ -54,7 +54,7 @@ def conv_max_pool(x: Tensor, weight: Tensor, bias: Tensor | None, conv: Conv, si
     if torch.is_autocast_enabled(x.device.type):
         dtype = torch.get_autocast_dtype(x.device.type)
         weight, bias = weight.to(dtype), None if bias is None else bias.to(dtype)
-    if not (_fits(x, weight, bias, conv, size) and _quiet(x)):
+    if threads.recorded() or not (_fits(x, weight, bias, conv, size) and _quiet(x)):
         x = functional.conv2d(x.to(weight.dtype).contiguous(memory_format=torch.channels_last), weight, bias, *conv)
         return x if size == 1 else max_pool(x, size)
     layer = _Layer(conv.padding, size)
@@ -124,7 +124,7 @@ class _Layer(NamedTuple):
         weights, biases, x = weights.permute(3, 0, 1, 2, 4).contiguous(), _filled(biases, part), _dense(x)
         by_column = not x.is_contiguous()  # as events can be listed without sorting them
         name = "slide" if by_column and weight.shape[0] > LANES else "scatter"
-        self._start(name, x, weight.shape, weights, out, index, biases)
+        self._start(name, x, weight.shape, weights, out, index, biases.contiguous())
         return out, index
 
     def backward_weight(
@@ -145,7 +145,7 @@ class _Layer(NamedTuple):
             settings = [1, 1], self.padding, [1, 1], False, [0, 0], 1, [True, False, False]
             return torch.ops.aten.convolution_backward(grad, x, weight, None, *settings)[0]
         out = empty(x.shape, torch.float32)
-        weights = _filled(weight.detach().permute(0, 2, 3, 1), LANES)
+        weights = _filled(weight.detach().permute(0, 2, 3, 1), LANES).contiguous()
         self._start("backward_input", out, weight.shape, weights, grad, index)
         return out
 
@@ -202,7 +202,8 @@ def _dense(x: Tensor) -> Tensor:
 
 def _filled(weight: Tensor, part: int) -> Tensor:
     """``weight``, its last axis filled up with zeros to whole parts."""
-    return functional.pad(weight, (0, -weight.shape[-1] % part)).contiguous()
+    missing = -weight.shape[-1] % part
+    return functional.pad(weight, (0, missing)) if missing else weight
 
 
 @cache

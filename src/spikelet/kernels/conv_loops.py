@@ -35,7 +35,6 @@ from spikelet.kernels.vectors import (
     none_of,
     nonzero,
     ones,
-    plus,
     plus_numbers,
     put_block,
     squeeze,
@@ -414,7 +413,7 @@ def _unpool_some(a, image, part, work, sums, channels, lanes, begin, end):
     for _ in range(begin, end):
         for j in range(0, channels, lanes):
             value, k = load(grad, given + j, lanes), 0
-            store(sums, j, plus(load(sums, j, lanes), value))
+            store(sums, j, load(sums, j, lanes) + value)
             if window == 1:
                 store(pixels, left + j, value)
             else:

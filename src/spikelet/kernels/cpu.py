@@ -1,9 +1,9 @@
 """Fused neuron kernels for the CPU: one forward and one backward per layer and pass, float32 and bfloat16.
 
-A block of neurons goes through all steps before the next one begins, so that its membranes stay in the nearest cache
-and every number is read and written once. The backward computes the membranes of a block again, in its own scratch
-memory. Blocks are handed out to torch's threads one by one; what they sum over neurons is added up in their order, so
-that results do not depend on the number of threads.
+A block of neurons goes through all steps before the next one begins, so that its membranes stay in registers and near
+caches and every number is read and written once. The backward computes the membranes of a block again, in its own
+scratch memory. Blocks are handed out to torch's threads one by one; what they sum over neurons is added up in their
+order, so that results do not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from spikelet.surrogate import Surrogate
 
 BLOCK = 4096  # neurons: what a step of them touches stays in the first-level cache
 SMALLEST_BLOCK = 512
-SCRATCH = 2**17  # floats that a block's membranes of all steps may take in the backward: 512 kB
-STREAM = 2**23  # bytes of spikes from which on they go past the caches
+SCRATCH = 2**16  # floats that a block's membranes of all steps may take in the backward: 256 kB
+STREAM = 2**22  # bytes of spikes from which on they go past the caches
 ALONE = 2**15  # neuron steps below which a second thread costs more than it saves
 
 Memory = tuple[Steps, Steps, Steps]
@@ -65,11 +65,16 @@ def forward(layer: Layer, numbers: Numbers, x: Steps, spikes: Tensor) -> None:
 def backward(layer: Layer, numbers: Numbers, x: Steps, grad: Steps, out: Steps, num_steps: int) -> tuple[float, float]:
     """Fill ``out`` with the gradient of ``x``; returns those of beta and v_threshold."""
     neurons = grad.tensor.numel() // num_steps
-    size = min(BLOCK, max(SMALLEST_BLOCK, SCRATCH // num_steps), fair_share(neurons))
+    size = min(backward_block(num_steps), fair_share(neurons))
     wanted = any(isinstance(number, Tensor) for number in numbers)
     sums = np.zeros((-(-neurons // size), 2)) if wanted else None
     _start("backward", layer, numbers, num_steps, size, (x, grad, out), sums)
     return (0.0, 0.0) if sums is None else tuple(sums.sum(axis=0))
+
+
+def backward_block(rows: int) -> int:
+    """Neurons per block of which SCRATCH holds that many rows, in whole lines of the cache."""
+    return min(BLOCK, max(SMALLEST_BLOCK, SCRATCH // rows // 64 * 64))
 
 
 def fair_share(neurons: int) -> int:
@@ -128,9 +133,8 @@ def start(
 
 def _streams(spikes: Steps) -> bool:
     """Whether spikes had better go past the caches, which they would flood."""
-    lines = (spikes.tensor.data_ptr() % 64, spikes.stride * spikes.tensor.element_size() % 64)
-    neurons = spikes.tensor.numel() // spikes.tensor.shape[0]
-    return spikes.tensor.nbytes >= STREAM and lines == (0, 0) and neurons % 32 == 0
+    size = spikes.tensor.element_size()
+    return spikes.tensor.nbytes >= STREAM and spikes.tensor.data_ptr() % 64 == spikes.stride * size % 64 == 0
 
 
 def mode(reset: Reset) -> int:

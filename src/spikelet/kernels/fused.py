@@ -6,7 +6,6 @@ puts them; spikes and gradients get the same order. Saved for the backward is th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -24,8 +23,7 @@ class Steps(NamedTuple):
     stride: int
 
 
-@dataclass(frozen=True)
-class Layer:
+class Layer(NamedTuple):
     """One neuron layer without its learnable numbers: what a backend needs to choose its code."""
 
     surrogate: Surrogate

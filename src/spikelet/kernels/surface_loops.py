@@ -24,7 +24,6 @@ from spikelet.kernels.vectors import (
     minus_product,
     none_of,
     plus_product,
-    product,
     spread,
     store,
     total,
@@ -199,7 +198,7 @@ def _norm(a, work, at, ratio, lanes):
         for block in range(0, len(work.mask), lanes):
             here = at + row * a[LINE] + block
             value = minus_product(load(work.first, here, lanes), ratio, load(work.second, here, lanes))
-            value = product(value, load(work.mask, block, lanes))
+            value = value * load(work.mask, block, lanes)
             squares = plus_product(squares, value, value)
     return math.sqrt(total(squares))
 

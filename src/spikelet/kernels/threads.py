@@ -18,6 +18,11 @@ _ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 Team = Callable[[int, int, int], None]
 
 
+def recorded() -> bool:
+    """Whether torch is compiling or tracing what is called. It would not see a compiled function, only its memory."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
 def run(entry: int, arguments: int, parallel: bool) -> None:
     """Call the C function at address ``entry`` with the address ``arguments``, on each of torch's threads at once."""
     threads = torch.get_num_threads() if parallel else 1

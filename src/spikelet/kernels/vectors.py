@@ -1,20 +1,31 @@
-"""Vectors of several numbers in one register, for loops that LLVM would not make vectors of by itself."""
+"""Vectors of several numbers in one register, for loops that LLVM would not make vectors of by itself.
 
+``+ - * / >= <= <`` work on two vectors of float32, and on one and a number: nothing is contracted or reordered.
+Arrays of bfloat16 come as uint16; ``real`` and ``stored`` convert numbers and vectors, and do nothing to float32.
+"""
+
+import operator
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils, codegen, config
 from numba.core.errors import RequireLiteralValue
-from numba.extending import models, register_model
+from numba.extending import intrinsic as numba_intrinsic
+from numba.extending import models, overload, register_model
 
-from spikelet.kernels.cpu_loops import F32, I32, I64, intrinsic
-
-I1 = ir.IntType(1)
+I1, I16, I32, I64, F32, F64 = *(ir.IntType(n) for n in (1, 16, 32, 64)), ir.FloatType(), ir.DoubleType()
 LANES = 16  # float32 in the widest register; where registers are narrower, LLVM takes several
 GIVEN = config.CPU_FEATURES  # type: ignore[attr-defined]
 FEATURES = codegen.get_host_cpu_features() if GIVEN is None else GIVEN
 COMPRESSES = "+avx512f" in FEATURES  # has an instruction for ``squeeze``
+
+
+def intrinsic(build: Callable[..., Any]) -> Callable[..., Any]:
+    """numba's, typed as what it is in compiled code: a function without the typing context."""
+    return numba_intrinsic(build)
 
 
 class Vector(types.Type):
@@ -35,14 +46,13 @@ class _VectorModel(models.PrimitiveModel):
 @intrinsic
 def load(typingctx, array, start, lanes):
     """The ``lanes`` elements (a constant) from array[start] on."""
-    if not isinstance(lanes, types.IntegerLiteral):
-        raise RequireLiteralValue("lanes")
+    kind = Vector(array.dtype, _literal(lanes))
 
     def generate(context, builder, signature, arguments):
-        place = _place(context, builder, signature.args[0], arguments, lanes.literal_value)
+        place = _place(context, builder, signature.args[0], arguments, kind.lanes)
         return builder.load(place, align=array.dtype.bitwidth // 8)
 
-    return Vector(array.dtype, lanes.literal_value)(array, types.intp, lanes), generate
+    return kind(array, types.intp, lanes), generate
 
 
 @intrinsic
@@ -72,12 +82,147 @@ def _spread(builder, number, element, lanes):
     return builder.shuffle_vector(single, none, ir.Constant(ir.VectorType(I32, lanes), [0] * lanes))
 
 
+def _widened(builder, arguments, kinds, lanes):
+    """Vectors as they are, a float32 as one."""
+    pairs = zip(arguments, kinds, strict=True)
+    return [x if isinstance(kind, Vector) else _spread(builder, x, F32, lanes) for x, kind in pairs]
+
+
+# ---------------------------------------------------------------- arithmetic
+
+
+def _operator(symbol: Callable[..., Any], build: Callable[..., Any], dtype: types.Type) -> None:
+    """Make ``symbol`` of two vectors of float32, or of one and a float32, the vector that ``build`` makes."""
+
+    @intrinsic
+    def apply(typingctx, left, right):
+        lanes = left.lanes if isinstance(left, Vector) else right.lanes
+
+        def generate(context, builder, signature, arguments):
+            return build(builder, *_widened(builder, arguments, signature.args, lanes))
+
+        return Vector(dtype, lanes)(left, right), generate
+
+    @overload(symbol)
+    def implementation(left, right):
+        sides = (left, right)
+        lanes = {side.lanes for side in sides if isinstance(side, Vector)}
+        if len(lanes) == 1 and all(getattr(side, "dtype", side) == types.float32 for side in sides):
+            return lambda left, right: apply(left, right)
+        return None
+
+
+def _compared(sign: str, builder: ir.IRBuilder, left: ir.Value, right: ir.Value) -> ir.Value:
+    """Nothing that is not a number is more or less than another."""
+    return builder.fcmp_ordered(sign, left, right)
+
+
+_operator(operator.add, ir.IRBuilder.fadd, types.float32)
+_operator(operator.sub, ir.IRBuilder.fsub, types.float32)
+_operator(operator.mul, ir.IRBuilder.fmul, types.float32)
+_operator(operator.truediv, ir.IRBuilder.fdiv, types.float32)
+_operator(operator.ge, partial(_compared, ">="), types.boolean)
+_operator(operator.le, partial(_compared, "<="), types.boolean)
+_operator(operator.lt, partial(_compared, "<"), types.boolean)
+
+
+def _function(name: str) -> Callable[..., Any]:
+    """LLVM's function ``name`` of the numbers of a vector."""
+
+    @intrinsic
+    def apply(typingctx, vector):
+        def generate(context, builder, signature, arguments):
+            (numbers,) = arguments
+            kind = ir.FunctionType(numbers.type, [numbers.type])
+            called = cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v{vector.lanes}f32")
+            return builder.call(called, arguments)
+
+        return vector(vector), generate
+
+    return apply
+
+
+magnitude, floor = _function("fabs"), _function("floor")
+
+
+@intrinsic
+def power_of_two(typingctx, exponents):
+    """2 ** each exponent: whole float32s in -126 .. 127."""
+
+    def generate(context, builder, signature, arguments):
+        whole = ir.VectorType(I32, exponents.lanes)
+        biased = builder.add(builder.fptosi(arguments[0], whole), _constant(whole, 127))
+        return builder.bitcast(builder.shl(biased, _constant(whole, 23)), arguments[0].type)
+
+    return exponents(exponents), generate
+
+
+@intrinsic
+def real(typingctx, value):
+    """float32 of a float32, or of the bits of a bfloat16; or of a vector of those."""
+
+    def generate(context, builder, signature, arguments):
+        return _real(builder, arguments[0])
+
+    return (Vector(types.float32, value.lanes) if isinstance(value, Vector) else types.float32)(value), generate
+
+
+def _real(builder, value):
+    if _like(value.type, I16) != value.type:
+        return value
+    whole = _like(value.type, I32)
+    shifted = builder.shl(builder.zext(value, whole), _constant(whole, 16))
+    return builder.bitcast(shifted, _like(value.type, F32))
+
+
+@intrinsic
+def stored(typingctx, value, array):
+    """A float32, or a vector of them, as ``array`` keeps it: itself, or the nearest bfloat16's bits, ties to even."""
+    kind = Vector(array.dtype, value.lanes) if isinstance(value, Vector) else array.dtype
+
+    def generate(context, builder, signature, arguments):
+        x = arguments[0]
+        if array.dtype == types.float32:
+            return x
+        whole, half = _like(x.type, I32), _like(x.type, I16)
+        bits, shift = builder.bitcast(x, whole), _constant(whole, 16)
+        odd = builder.and_(builder.lshr(bits, shift), _constant(whole, 1))
+        nearest = builder.lshr(builder.add(bits, builder.add(odd, _constant(whole, 0x7FFF))), shift)
+        unordered = builder.fcmp_unordered("uno", x, x)
+        return builder.trunc(builder.select(unordered, _constant(whole, 0x7FC0), nearest), half)
+
+    return kind(value, array), generate
+
+
+def _like(kind, element):
+    """``element``, or a vector of as many as ``kind`` has."""
+    return ir.VectorType(element, kind.count) if isinstance(kind, ir.VectorType) else element
+
+
+def _constant(kind, number):
+    return ir.Constant(kind, [number] * kind.count if isinstance(kind, ir.VectorType) else number)
+
+
+@intrinsic
+def add_to(typingctx, array, vector):
+    """array[i] += vector[i], in float64."""
+
+    def generate(context, builder, signature, arguments):
+        place = _place(context, builder, signature.args[0], (arguments[0], I64(0)), vector.lanes)
+        wide = builder.fpext(arguments[1], ir.VectorType(F64, vector.lanes))
+        builder.store(builder.fadd(builder.load(place, align=8), wide), place, align=8)
+        return context.get_dummy_value()
+
+    return types.void(array, vector), generate
+
+
+# ---------------------------------------------------------------- selections
+
+
 @intrinsic
 def all_of(typingctx, number, lanes):
     """A vector of ``lanes`` (a constant) uint8, all of them ``number``."""
-    if not isinstance(lanes, types.IntegerLiteral):
-        raise RequireLiteralValue("lanes")
-    kind = Vector(types.uint8, lanes.literal_value)
+    kind = Vector(types.uint8, _literal(lanes))
 
     def generate(context, builder, signature, arguments):
         return _spread(builder, builder.trunc(arguments[0], ir.IntType(8)), ir.IntType(8), kind.lanes)
@@ -90,18 +235,10 @@ def beats(typingctx, value, best):
     """Where value > best, or is not a number: torch hands those on."""
 
     def generate(context, builder, signature, arguments):
-        new, old = (_real(builder, argument, value) for argument in arguments)
+        new, old = (_real(builder, argument) for argument in arguments)
         return builder.or_(builder.fcmp_ordered(">", new, old), builder.fcmp_unordered("uno", new, new))
 
     return Vector(types.boolean, value.lanes)(value, best), generate
-
-
-def _real(builder, bits, kind):
-    if kind.dtype == types.float32:
-        return bits
-    wide = ir.VectorType(I32, kind.lanes)
-    shifted = builder.shl(builder.zext(bits, wide), ir.Constant(wide, [16] * kind.lanes))
-    return builder.bitcast(shifted, ir.VectorType(F32, kind.lanes))
 
 
 @intrinsic
@@ -116,12 +253,13 @@ def equals(typingctx, left, right):
 
 @intrinsic
 def choose(typingctx, mask, yes, no):
-    """``yes`` where the mask is set, else ``no``."""
+    """``yes`` where the mask is set, else ``no``: vectors, or a float32 for all."""
+    kind = next((side for side in (yes, no) if isinstance(side, Vector)), Vector(types.float32, mask.lanes))
 
     def generate(context, builder, signature, arguments):
-        return builder.select(*arguments)
+        return builder.select(arguments[0], *_widened(builder, arguments[1:], signature.args[1:], mask.lanes))
 
-    return yes(mask, yes, no), generate
+    return kind(mask, yes, no), generate
 
 
 @intrinsic
@@ -284,34 +422,12 @@ def ones(typingctx, bits):
 @intrinsic
 def spread(typingctx, number, lanes):
     """A vector of ``lanes`` (a constant) numbers, all of them ``number``."""
-    if not isinstance(lanes, types.IntegerLiteral):
-        raise RequireLiteralValue("lanes")
-    kind = Vector(number, lanes.literal_value)
+    kind = Vector(number, _literal(lanes))
 
     def generate(context, builder, signature, arguments):
         return _spread(builder, arguments[0], context.get_value_type(number), kind.lanes)
 
     return kind(number, lanes), generate
-
-
-@intrinsic
-def product(typingctx, left, right):
-    """left * right."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.fmul(*arguments)
-
-    return left(left, right), generate
-
-
-@intrinsic
-def plus(typingctx, left, right):
-    """left + right."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.fadd(*arguments)
-
-    return left(left, right), generate
 
 
 @intrinsic
@@ -355,9 +471,7 @@ def total(typingctx, vector):
 @intrinsic
 def nonzero(typingctx, array, start, lanes):
     """Bit i of the result tells whether array[start + i] is not 0, for i < ``lanes`` (a constant)."""
-    if not isinstance(lanes, types.IntegerLiteral):
-        raise RequireLiteralValue("lanes")
-    count = lanes.literal_value
+    count = _literal(lanes)
 
     def generate(context, builder, signature, arguments):
         numbers = builder.load(_place(context, builder, signature.args[0], arguments, count), align=4)
@@ -368,23 +482,16 @@ def nonzero(typingctx, array, start, lanes):
 
 
 @intrinsic
-def stream_vector(typingctx, out, to, values, lanes):
-    """out[to + i] = values[to + i] for i < ``lanes`` (a constant), past the caches; out[to] starts a line of these."""
-    if not isinstance(lanes, types.IntegerLiteral):
-        raise RequireLiteralValue("lanes")
-    count = lanes.literal_value
+def stream(typingctx, array, start, vector):
+    """``store`` past the caches; array[start] begins a line of these, and the vector is whole lines."""
 
     def generate(context, builder, signature, arguments):
-        size = out.dtype.bitwidth // 8
-        numbers = builder.load(
-            _place(context, builder, signature.args[2], (arguments[2], arguments[1]), count), align=size
-        )
-        place = _place(context, builder, signature.args[0], arguments, count)
-        stored = builder.store(numbers, place, align=size * count)
+        place = _place(context, builder, signature.args[0], arguments, vector.lanes)
+        stored = builder.store(arguments[2], place, align=64)
         stored.set_metadata("nontemporal", builder.module.add_metadata([I32(1)]))
         return context.get_dummy_value()
 
-    return types.void(out, types.intp, values, lanes), generate
+    return types.void(array, types.intp, vector), generate
 
 
 @intrinsic

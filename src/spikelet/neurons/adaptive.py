@@ -10,7 +10,16 @@ from torch.nn import functional
 from spikelet import kernels
 from spikelet.errors import SpikeletError
 from spikelet.kernels.reference import Adaptation, Adaptive, Number, Reset, Spike, adaptive_rest, adaptive_step
-from spikelet.neurons.base import LOWEST_THRESHOLD, Neuron, State, check_currents, check_held, chosen
+from spikelet.neurons.base import (
+    LOWEST_THRESHOLD,
+    Neuron,
+    State,
+    check_currents,
+    check_fits,
+    check_held,
+    chosen,
+    within,
+)
 
 
 class AdaptiveLIF(Neuron):
@@ -72,14 +81,14 @@ class AdaptiveLIF(Neuron):
         if self.adaptation.threshold:
             return functional.softplus(self.theta)
         if isinstance(self.v_threshold, Tensor):
-            return self.v_threshold.clamp_min(LOWEST_THRESHOLD)
+            return within(self.v_threshold, LOWEST_THRESHOLD)
         return self.v_threshold
 
     def numbers(self) -> Adaptive:
         """What ``kernels.adaptive`` takes: the decay per step, or w and b, and the threshold at rest."""
         if self.adaptation.leak:
             return self.w, self.b, self.threshold()
-        beta = self.beta.clamp(0, 1) if isinstance(self.beta, Tensor) else self.beta
+        beta = within(self.beta, 0, 1) if isinstance(self.beta, Tensor) else self.beta
         return beta, 0.0, self.threshold()
 
     def init_state(self, x: Tensor) -> State:
@@ -90,11 +99,17 @@ class AdaptiveLIF(Neuron):
 
     def forward(self, x: Tensor) -> Tensor:
         check_currents(x)
-        return kernels.adaptive(x, self.numbers(), self.adaptation, self.surrogate, self.reset)
+        return kernels.adaptive(x, self._fitting(x.shape[1:]), self.adaptation, self.surrogate, self.reset)
 
     def hold(self, x: Tensor, num_steps: int) -> Tensor:
         check_held(x, num_steps)
-        return kernels.adaptive(x, self.numbers(), self.adaptation, self.surrogate, self.reset, num_steps)
+        return kernels.adaptive(x, self._fitting(x.shape), self.adaptation, self.surrogate, self.reset, num_steps)
+
+    def _fitting(self, step: torch.Size) -> Adaptive:
+        """``numbers``, which fit a ``step`` of the currents."""
+        decay, follows, v_threshold = self.numbers()
+        check_fits(step, beta=decay, v_threshold=v_threshold)
+        return decay, follows, v_threshold
 
     def extra_repr(self) -> str:
         with torch.no_grad():

@@ -58,6 +58,42 @@ class Neuron(nn.Module, ABC):
         return signal
 
 
+class _Within(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, low: float, high: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.bounds = low, high
+        return x.clamp(low, high)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        (x,), (low, high) = ctx.saved_tensors, ctx.bounds
+        outward = ((x < low) & (grad > 0)) | ((x > high) & (grad < 0))
+        return grad.masked_fill(outward, 0), None, None
+
+
+def within(x: Tensor, low: float, high: float = math.inf) -> Tensor:
+    """``x`` clamped to [low, high]. What has left these still has the gradient that leads back, unlike with ``clamp``.
+
+    >>> x = torch.tensor([1.5, 1.5], requires_grad=True)
+    >>> (within(x, 0, 1) * torch.tensor([2.0, -2.0])).sum().backward()
+    >>> x.grad.tolist()  # what descends along the second would go still further out
+    [2.0, 0.0]
+    """
+    return _Within.apply(x, low, high)
+
+
+def check_fits(step: torch.Size, **numbers: float | Tensor) -> None:
+    """One clear error for a tensor that neither is one element nor broadcasts to one ``step`` of the currents."""
+    for name, value in numbers.items():
+        if isinstance(value, Tensor) and value.numel() > 1:
+            try:
+                value.expand(step)
+            except RuntimeError:
+                allowed = f"one element, or a shape that broadcasts to {[*step]}"
+                raise SpikeletError(f"{name}: expected {allowed}, got {[*value.shape]}") from None
+
+
 def check_currents(x: Tensor) -> None:
     """One clear error for what is no [T, N, ...] of floats."""
     if x.dim() < 2 or x.shape[0] == 0:

@@ -12,7 +12,17 @@ from torch import Tensor, nn
 from spikelet import kernels
 from spikelet.errors import SpikeletError
 from spikelet.kernels.reference import Number, Reset, Spike, lif_rest, lif_step
-from spikelet.neurons.base import LOWEST_THRESHOLD, Neuron, State, beta_from_tau, check_currents, check_held, chosen
+from spikelet.neurons.base import (
+    LOWEST_THRESHOLD,
+    Neuron,
+    State,
+    beta_from_tau,
+    check_currents,
+    check_fits,
+    check_held,
+    chosen,
+    within,
+)
 
 
 class _Integrator(Neuron, ABC):
@@ -43,7 +53,7 @@ class _Integrator(Neuron, ABC):
     def threshold(self) -> Number:
         """The threshold that is in force."""
         if isinstance(self.v_threshold, Tensor):
-            return self.v_threshold.clamp_min(LOWEST_THRESHOLD)
+            return within(self.v_threshold, LOWEST_THRESHOLD)
         return self.v_threshold
 
     def init_state(self, x: Tensor) -> State:
@@ -54,11 +64,11 @@ class _Integrator(Neuron, ABC):
 
     def forward(self, x: Tensor) -> Tensor:
         check_currents(x)
-        return kernels.lif(x, self.decay(), self.threshold(), self.v_reset, self.surrogate, *self._reset()[1:])
+        return kernels.lif(x, *self._fitting(x.shape[1:]), self.v_reset, self.surrogate, *self._reset()[1:])
 
     def hold(self, x: Tensor, num_steps: int) -> Tensor:
         check_held(x, num_steps)
-        numbers = self.decay(), self.threshold()
+        numbers = self._fitting(x.shape)
         return kernels.lif_hold(x, num_steps, *numbers, self.v_reset, self.surrogate, *self._reset()[1:])
 
     def extra_repr(self) -> str:
@@ -67,6 +77,12 @@ class _Integrator(Neuron, ABC):
         shown = [f"{name}={value.tolist() if isinstance(value, Tensor) else value}" for name, value in numbers.items()]
         flags = [f"detach_reset={self.detach_reset}, delay_reset={self.delay_reset}, surrogate={self.surrogate}"]
         return ", ".join(shown + flags)
+
+    def _fitting(self, step: torch.Size) -> tuple[Number, Number]:
+        """Decay and threshold, which fit a ``step`` of the currents."""
+        beta, v_threshold = self.decay(), self.threshold()
+        check_fits(step, beta=beta, v_threshold=v_threshold)
+        return beta, v_threshold
 
     def _reset(self) -> Reset:
         return Reset(self.v_reset, self.detach_reset, self.delay_reset)
@@ -122,7 +138,7 @@ class LIF(_Integrator):
         return LIF(beta_from_tau(tau, dt), **settings)
 
     def decay(self) -> Number:
-        return self.beta.clamp(0, 1) if isinstance(self.beta, Tensor) else self.beta
+        return within(self.beta, 0, 1) if isinstance(self.beta, Tensor) else self.beta
 
 
 class IF(LIF):

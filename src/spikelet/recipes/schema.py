@@ -228,6 +228,7 @@ class Config:
             if value < 1:
                 raise SpikeletError(f"{name}: expected at least 1, got {value}")
         for name, number in (
+            ("seed", self.seed),
             ("data.num_workers", self.data.num_workers),
             ("input_noise", self.evaluate.input_noise),
             ("evaluate.samples", self.evaluate.samples),
