@@ -274,7 +274,7 @@ def test_damaged_and_foreign_files(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"level": "best"}, "level: expected one of none, light, advanced, got 'best'"),
-        ({"num_steps": 0}, "num_steps: expected at least 1, got 0"),
+        ({"num_steps": 0}, "num_steps: expected a whole number of at least 1, got 0"),
         ({"shift": "late"}, "shift: expected one of start, spread, got 'late'"),
         ({"images": pictures()[:0]}, "images: expected at least one"),
         ({"images": pictures()[:, :1]}, r"images: expected \[N, 2, 10, 10\], got \[64, 1, 10, 10\]"),

@@ -113,7 +113,7 @@ def test_bad_arguments_are_named() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_steps": 0}, "num_steps: expected at least 1, got 0"),
+        ({"num_steps": 0}, "num_steps: expected a whole number of at least 1, got 0"),
         ({"by": "events"}, "by: expected one of time, count, got 'events'"),
         ({"duration_us": 0}, "duration_us: expected at least 1, got 0"),
         ({"by": "count", "duration_us": 5}, "duration_us: expected None where by is count, got 5"),

@@ -11,6 +11,7 @@ ROOT = Path(spikelet.__file__).parent
 FLOORS: dict[str, float] = {
     "errors": -1,
     "files": -1,
+    "arguments": -0.5,
     "surrogate": 0,
     "kernels": 0.5,  # kernels <- surrogate is the one arrow on floor 0
     "events": 0,
@@ -78,7 +79,7 @@ def test_the_integer_room_knows_no_float_library(path: Path) -> None:
     allowed = {"numpy", "numba", "llvmlite", "safetensors", "spikelet"} | set(sys.stdlib_module_names)
     assert {name.split(".")[0] for name in imports(path)} <= allowed
     assert all(
-        n in ("spikelet", "spikelet.errors", "spikelet.files") or n.startswith("spikelet.integer")
+        n in ("spikelet", "spikelet.arguments", "spikelet.errors", "spikelet.files") or n.startswith("spikelet.integer")
         for n in imports(path)
         if n.startswith("spikelet")
     )

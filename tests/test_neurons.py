@@ -389,7 +389,7 @@ def test_bad_rank_is_one_clear_error(neuron: Neuron, x: torch.Tensor) -> None:
 
 
 def test_bad_hold_is_one_clear_error(neuron: Neuron) -> None:
-    with pytest.raises(SpikeletError, match="num_steps: expected at least 1, got 0"):
+    with pytest.raises(SpikeletError, match="num_steps: expected a whole number of at least 1, got 0"):
         neuron.hold(torch.zeros(2, 3), 0)
     with pytest.raises(SpikeletError, match=r"x: expected \[N, ...\], got shape \(\)"):
         neuron.hold(torch.zeros(()), 3)

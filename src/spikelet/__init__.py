@@ -64,3 +64,7 @@ def __getattr__(name: str) -> Any:
         if name in names:
             return getattr(import_module(f"spikelet.{room}"), name)
     raise AttributeError(f"module 'spikelet' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

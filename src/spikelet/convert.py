@@ -38,11 +38,18 @@ MAX_FRACTION_BITS = 16
 MAX_SETTLE_STEPS = 8192
 
 
+def check_built(network: nn.Module) -> None:
+    """Raise ConversionError for networks that ``spikelet.build`` did not make."""
+    if not isinstance(network, Network | SNN):
+        raise ConversionError(f"network: expected what spikelet.build makes, got {type(network).__name__}")
+
+
 def fold(network: Network) -> list[FloatNode]:
     """The network as a list of nodes, each naming its sources by index (-1: the image).
 
     Raises ConversionError, with the layer's name and the reason, for anything that has no spiking form.
     """
+    check_built(network)
     nodes: list[FloatNode] = []
     with torch.no_grad():
         last = _fold_sequence(network.layers, -1, "", nodes)

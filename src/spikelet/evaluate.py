@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from spikelet import metrics
+from spikelet.arguments import check_whole
 from spikelet.convert import run_images, settled_counts
 from spikelet.errors import SpikeletError
 from spikelet.events import Binned
@@ -58,8 +59,7 @@ def evaluate(
     numbers are those of all steps. Energy in joule per sample. The keys are those of ``report.json``
     (docs/conventions.md).
     """
-    if num_steps < 1:
-        raise SpikeletError(f"num_steps: expected at least 1, got {num_steps}")
+    check_whole("num_steps", num_steps)
     if input_noise < 0:
         raise SpikeletError(f"input_noise: expected 0 or more, got {input_noise}")
     generator, tally, right, seconds = np.random.default_rng(seed), _Tally(exit), 0, 0.0

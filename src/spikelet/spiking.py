@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from spikelet.arguments import check_whole
 from spikelet.errors import SpikeletError
 from spikelet.integer import Add, MaxPool, Record, SumPool
 from spikelet.metrics import effective_fanout, fanout, footprint, macs
@@ -71,8 +72,7 @@ class SpikingNetwork(nn.Module):
         x = torch.as_tensor(images).double()
         if x.dim() != 4 or tuple(x.shape[1:]) != tuple(self.input_shape):
             raise SpikeletError(f"images: expected [N, {', '.join(map(str, self.input_shape))}], got {[*x.shape]}")
-        if num_steps < 1:
-            raise SpikeletError(f"num_steps: expected at least 1, got {num_steps}")
+        check_whole("num_steps", num_steps)
         states: dict[int, object] = {}
         tally = _Tally(self, num_steps, len(x)) if record or samples else None
         logits = []

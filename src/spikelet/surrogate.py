@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from spikelet.arguments import check_number
 from spikelet.errors import SpikeletError
 
 
@@ -172,6 +173,5 @@ _SLOPES: dict[str, Callable[[Tensor, Surrogate], Tensor]] = {
 
 
 def _positive(name: str, value: float) -> float:
-    if not 0 < value < math.inf:
-        raise SpikeletError(f"{name}: expected a positive number, got {value}")
+    check_number(name, value, "a positive number", lambda x: 0 < x < math.inf)
     return float(value)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spikelet.arguments import check_whole
 from spikelet.calibrate.corrections import correct_bias, correct_potential, correct_weights, walk
 from spikelet.calibrate.soft_reset import SHIFTS, activations, check, to_soft_reset
 from spikelet.calibrate.thresholds import mmse_thresholds, staircase
@@ -108,8 +109,7 @@ def _of_snn(network: SNN, images: Tensor, num_steps: int) -> tuple[SNN, Iterator
 def _check(network: Network | SNN, images: Tensor, level: str, num_steps: int) -> None:
     if level not in LEVELS:
         raise SpikeletError(f"level: expected one of {', '.join(LEVELS)}, got {level!r}")
-    if num_steps < 1:
-        raise SpikeletError(f"num_steps: expected at least 1, got {num_steps}")
+    check_whole("num_steps", num_steps)
     if not isinstance(network, Network | SNN):
         raise SpikeletError(f"network: expected what spikelet.build makes, got {type(network).__name__}")
     if not isinstance(images, Tensor) or images.dim() != 4 or tuple(images.shape[1:]) != network.input_shape:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spikelet.arguments import check_whole
 from spikelet.errors import ConversionError, SpikeletError
 from spikelet.networks import SNN, Block, Network, build
 from spikelet.networks.published import expanded
@@ -99,8 +100,7 @@ def to_soft_reset(network: Network, thresholds: Sequence[Tensor], num_steps: int
     torch.Size([8, 2, 10])
     """
     check(network)
-    if num_steps < 1:
-        raise SpikeletError(f"num_steps: expected at least 1, got {num_steps}")
+    check_whole("num_steps", num_steps)
     if shift not in SHIFTS:
         raise SpikeletError(f"shift: expected one of {', '.join(SHIFTS)}, got {shift!r}")
     blocks = [*network.blocks().values()]

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from spikelet.arguments import check_whole
 from spikelet.errors import SpikeletError
 
 CANDIDATES = 95
@@ -41,8 +42,7 @@ def mmse_thresholds(activations: Tensor, num_steps: int, per_channel: bool = Fal
     >>> [round(v, 4) for v in mmse_thresholds(a[a < 1][:, None], num_steps=4).tolist()]
     [0.4]
     """
-    if num_steps < 1:
-        raise SpikeletError(f"num_steps: expected at least 1, got {num_steps}")
+    check_whole("num_steps", num_steps)
     if activations.dim() < 2 or not activations.numel():
         raise SpikeletError(f"activations: expected [N, C, ...] of at least one sample, got {[*activations.shape]}")
     if not activations.isfinite().all():

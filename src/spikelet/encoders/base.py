@@ -6,12 +6,6 @@ from torch import Tensor
 from spikelet.errors import SpikeletError
 
 
-def check_steps(num_steps: int) -> None:
-    """Raise SpikeletError where ``num_steps`` is no whole number of at least 1."""
-    if not isinstance(num_steps, int) or isinstance(num_steps, bool) or num_steps < 1:
-        raise SpikeletError(f"num_steps: expected at least 1 (a whole number), got {num_steps!r}")
-
-
 def check_unit(x: Tensor) -> None:
     """Raise SpikeletError where ``x`` is not floating point in [0, 1]; NaN is not."""
     check_floats(x)

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from spikelet.encoders.base import check_floats, check_steps
+from spikelet.arguments import check_whole
+from spikelet.encoders.base import check_floats
 from spikelet.errors import SpikeletError
 
 
@@ -27,7 +28,7 @@ def delta(
     """
     check_floats(x)
     if num_steps is not None:
-        check_steps(num_steps)
+        check_whole("num_steps", num_steps)
     if x.dim() < 2 or len(x) == 0 or num_steps not in (None, len(x)):
         wanted = "T >= 1" if num_steps is None else f"T = num_steps = {num_steps}"
         raise SpikeletError(f"x: expected a signal [T, N, ...] with {wanted}, got shape {tuple(x.shape)}")

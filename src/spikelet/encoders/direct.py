@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from spikelet.encoders.base import check_steps
+from spikelet.arguments import check_whole
 
 
 def direct(x: Tensor, num_steps: int) -> Tensor:
@@ -16,5 +16,5 @@ def direct(x: Tensor, num_steps: int) -> Tensor:
     >>> out.tolist(), out.stride(0)
     ([[[0.5, 1.0]], [[0.5, 1.0]], [[0.5, 1.0]]], 0)
     """
-    check_steps(num_steps)
+    check_whole("num_steps", num_steps)
     return x.expand(num_steps, *x.shape)

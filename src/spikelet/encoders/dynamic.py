@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from spikelet.encoders.base import check_steps
+from spikelet.arguments import check_whole
 from spikelet.encoders.delta import delta
 from spikelet.encoders.direct import direct
 from spikelet.encoders.latency import latency
@@ -55,7 +55,7 @@ class DynamicCode(nn.Module):
 
     def __init__(self, codes: Sequence[str], num_steps: int, gain: bool = False) -> None:
         super().__init__()
-        check_steps(num_steps)
+        check_whole("num_steps", num_steps)
         check_codes("codes", codes)
         self.codes, self.num_steps = tuple(codes), num_steps
         self.a = nn.Parameter(torch.zeros(len(self.codes)))
@@ -93,7 +93,7 @@ class DynamicCode(nn.Module):
     def _codes(self, x: Tensor, num_steps: int | None, generator: torch.Generator | None) -> dict[str, Tensor]:
         """Each code, [T, N, ...]."""
         num_steps = len(x) if self.of_frames else self.num_steps if num_steps is None else num_steps
-        check_steps(num_steps)
+        check_whole("num_steps", num_steps)
         if "rate" in self.codes and generator is None:
             generator = self._generator(x.device)
         most = max(num_steps, self.num_steps)

@@ -5,7 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from spikelet.encoders.base import check_steps, check_unit, clock
+from spikelet.arguments import check_whole
+from spikelet.encoders.base import check_unit, clock
 from spikelet.errors import SpikeletError
 
 CODES = ("linear", "log")
@@ -39,7 +40,7 @@ def latency(
     >>> latency(torch.tensor([[1.0, 0.1, 0.0]]), num_steps=3, code="log", tau=9.0, silent_below=True).sum(0).tolist()
     [[1.0, 1.0, 0.0]]
     """
-    check_steps(num_steps)
+    check_whole("num_steps", num_steps)
     check_unit(x)
     _check(code, tau, v_threshold)
     wide = x.detach().to(torch.promote_types(x.dtype, torch.float32))

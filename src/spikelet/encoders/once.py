@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from spikelet.encoders.base import check_steps
+from spikelet.arguments import check_whole
 
 
 def once(x: Tensor, num_steps: int) -> Tensor:
@@ -12,7 +12,7 @@ def once(x: Tensor, num_steps: int) -> Tensor:
     >>> once(torch.tensor([[0.5]]), num_steps=3).flatten().tolist()
     [0.5, 0.0, 0.0]
     """
-    check_steps(num_steps)
+    check_whole("num_steps", num_steps)
     out = x.new_zeros((num_steps, *x.shape))
     out[0] = x
     return out

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from spikelet.encoders.base import check_steps, check_unit
+from spikelet.arguments import check_whole
+from spikelet.encoders.base import check_unit
 
 
 def rate(x: Tensor, num_steps: int, generator: torch.Generator | None = None) -> Tensor:
@@ -16,6 +17,6 @@ def rate(x: Tensor, num_steps: int, generator: torch.Generator | None = None) ->
     >>> rate(torch.tensor([[0.0, 0.5, 1.0]]), num_steps=1000, generator=seeded).sum(0).tolist()
     [[0.0, 514.0, 1000.0]]
     """
-    check_steps(num_steps)
+    check_whole("num_steps", num_steps)
     check_unit(x)
     return torch.bernoulli(x.detach().expand(num_steps, *x.shape), generator=generator)

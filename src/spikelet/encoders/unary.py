@@ -2,7 +2,8 @@
 
 from torch import Tensor
 
-from spikelet.encoders.base import check_steps, clock
+from spikelet.arguments import check_whole
+from spikelet.encoders.base import clock
 from spikelet.errors import SpikeletError
 
 
@@ -15,7 +16,7 @@ def unary(x: Tensor, num_steps: int, levels: int = 4) -> Tensor:
     >>> unary(torch.tensor([[0.4, 2.5, 9.0]]), num_steps=5).sum(0).tolist()
     [[0.0, 3.0, 4.0]]
     """
-    check_steps(num_steps)
+    check_whole("num_steps", num_steps)
     if levels < 1:
         raise SpikeletError(f"levels: expected at least 1, got {levels}")
     count = x.add(0.5).floor().clamp(0, levels)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from spikelet.arguments import check_whole
 from spikelet.errors import SpikeletError
 from spikelet.events.arrays import SensorSize, check_events
 from spikelet.events.packed import Packed, pack
@@ -28,7 +29,7 @@ class Frames:
     >>> Frames(num_steps=0)
     Traceback (most recent call last):
         ...
-    spikelet.errors.SpikeletError: num_steps: expected at least 1, got 0
+    spikelet.errors.SpikeletError: num_steps: expected a whole number of at least 1, got 0
     """
 
     num_steps: int = 10
@@ -36,8 +37,7 @@ class Frames:
     duration_us: int | None = None
 
     def __post_init__(self) -> None:
-        if self.num_steps < 1:
-            raise SpikeletError(f"num_steps: expected at least 1, got {self.num_steps}")
+        check_whole("num_steps", self.num_steps)
         if self.by not in BY:
             raise SpikeletError(f"by: expected one of {', '.join(BY)}, got {self.by!r}")
         if self.duration_us is not None and self.by != "time":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from spikelet.arguments import check_whole
 from spikelet.errors import SpikeletError
 
 if TYPE_CHECKING:
@@ -284,8 +285,7 @@ class IntegerNetwork:
                      added to logits and counts later is 0
         """
         images = self._frames(images) if self.frames else self._images(images)
-        if isinstance(num_steps, bool) or int(num_steps) != num_steps or num_steps < 1:
-            raise SpikeletError(f"num_steps: expected a whole number of at least 1, got {num_steps!r}")
+        check_whole("num_steps", num_steps)
         if backend not in BACKENDS:
             raise SpikeletError(f"backend: expected one of {', '.join(BACKENDS)}, got {backend!r}")
         if num_threads is not None and (int(num_threads) != num_threads or num_threads < 1):

@@ -17,6 +17,8 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         weight = next(self.parameters())
+        if not isinstance(images, Tensor):
+            raise SpikeletError(f"images: expected a tensor, got {type(images).__name__}")
         if images.dim() != 4 or tuple(images.shape[1:]) != self.input_shape:
             raise SpikeletError(f"images: expected [N, {', '.join(map(str, self.input_shape))}], got {[*images.shape]}")
         x = images.to(weight.dtype) / self.settings.pixel_scale

@@ -51,7 +51,11 @@ def build(settings: NetworkSettings | str, input_shape: Shape) -> Network | SNN:
     torch.Size([5, 2, 10])
     """
     settings = NetworkSettings(notation=settings) if isinstance(settings, str) else settings
+    if not isinstance(settings, NetworkSettings):
+        raise SpikeletError(f"settings: expected a NetworkSettings or a notation, got {settings!r}")
     settings.check()
+    if len(input_shape) != 3 or not all(isinstance(size, int) and size > 0 for size in input_shape):
+        raise SpikeletError(f"input_shape: expected (C, H, W), whole numbers above 0, got {input_shape}")
     tokens = re.findall(r"[\[\]|]|[^\[\]|-]+", expanded(settings.notation))
     cursor = _Cursor(tuple(input_shape), 1.0 / settings.pixel_scale if settings.neuron is None else 1.0)  # type: ignore[arg-type]
     if not tokens or not re.fullmatch(r"(?:FC)?\d+", tokens[-1]):

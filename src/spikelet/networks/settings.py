@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, field
 
+from spikelet.arguments import check_fields
 from spikelet.encoders import check_codes
 from spikelet.errors import SpikeletError
 from spikelet.integer.check import PIXEL_MAX
@@ -120,6 +121,7 @@ class NetworkSettings:
     pixel_offset: list[int] = field(default_factory=list)
 
     def check(self) -> None:
+        check_fields("model", self)
         for name, allowed in (
             ("pool", ("conv", "max", "avg")),
             ("weights", (*QUANTIZERS, "float")),

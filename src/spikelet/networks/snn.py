@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from spikelet.arguments import check_whole
 from spikelet.encoders import DynamicCode
 from spikelet.errors import SpikeletError
 from spikelet.events import Binned
@@ -40,7 +41,10 @@ class SNN(nn.Module):
 
     def forward(self, x: Tensor | Binned, num_steps: int | None = None) -> Tensor:
         self._check(x)
-        num_steps = num_steps or self.settings.stop_after
+        if num_steps is None:
+            num_steps = self.settings.stop_after
+        else:
+            check_whole("num_steps", num_steps)
         out = self._first_layer(x, num_steps)
         for layer in [*self.layers][1:]:
             out = layer(out)
@@ -85,6 +89,8 @@ class SNN(nn.Module):
             if given != (width, height, channels):
                 raise SpikeletError(f"x: expected events.Binned of a sensor {(width, height, channels)}, got {given}")
             return
+        if not isinstance(x, Tensor | Binned):
+            raise SpikeletError(f"x: expected a tensor, got {type(x).__name__}")
         if isinstance(x, Binned):
             raise SpikeletError("x: expected images or frames, got events.Binned; a network for them begins in TS")
         if x.dim() not in (4, 5) or tuple(x.shape[-3:]) != self.input_shape or not x.numel():
@@ -125,7 +131,7 @@ class SNN(nn.Module):
         """Logits of a batch and, with ``record``, its spikes and synaptic operations; with ``samples`` those of each
         sample, too. In evaluation mode.
         """
-        training, num_steps = self.training, num_steps or self.settings.stop_after
+        training, num_steps = self.training, self.settings.stop_after if num_steps is None else num_steps
         x = x.to(next(self.parameters()).device)
         self.eval()
         try:

@@ -1,13 +1,13 @@
 """Leaky integrate-and-fire that corrects itself: its threshold follows its spikes, its leak the layer's membranes."""
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from spikelet import kernels
+from spikelet.arguments import check_number
 from spikelet.errors import SpikeletError
 from spikelet.kernels.reference import Adaptation, Adaptive, Number, Reset, Spike, adaptive_rest, adaptive_step
 from spikelet.neurons.base import (
@@ -17,7 +17,11 @@ from spikelet.neurons.base import (
     check_currents,
     check_fits,
     check_held,
+    check_numbers,
+    check_reset,
     chosen,
+    is_decay,
+    is_positive,
     within,
 )
 
@@ -65,7 +69,8 @@ class AdaptiveLIF(Neuron):
     ) -> None:
         super().__init__()
         self.adaptation = adaptation or Adaptation()
-        _check(beta, v_threshold, v_reset, self.adaptation)
+        _check(beta, v_threshold, self.adaptation)
+        check_reset(v_reset, detach_reset=detach_reset)
         self.surrogate, self.reset = chosen(surrogate), Reset(v_reset, detach_reset)
         if self.adaptation.leak:
             self.w, self.b = _learned(math.log(beta / (1 - beta))), _learned(0.0)
@@ -123,22 +128,19 @@ def _learned(value: float) -> nn.Parameter:
     return nn.Parameter(torch.tensor(value))
 
 
-def _check(beta: Number, v_threshold: Number, v_reset: float | None, adaptation: Adaptation) -> None:
+def _check(beta: Number, v_threshold: Number, adaptation: Adaptation) -> None:
     """One clear error for numbers that make no neuron."""
-    name, (decay, growth) = "adaptation", adaptation[2:]
-    if not 0 <= decay <= 1 or not 0 <= growth < math.inf:
-        raise SpikeletError(f"{name}: expected a decay in [0, 1] and a growth of at least 0, got {adaptation}")
-    if v_reset is not None and not isinstance(v_reset, int | float):
-        raise SpikeletError(f"v_reset: expected a number or None, got {v_reset}")
-    _check_number("beta", beta, adaptation.leak, "a decay per step in [0, 1]", lambda x: 0 <= x <= 1)
+    if not isinstance(adaptation, Adaptation):
+        raise SpikeletError(f"adaptation: expected a neurons.Adaptation, got {adaptation!r}")
+    check_number("adaptation.decay", adaptation.decay, "a decay in [0, 1]", is_decay)
+    check_number("adaptation.growth", adaptation.growth, "at least 0", lambda x: 0 <= x < math.inf)
+    for name, value, moves in (
+        ("beta", beta, adaptation.leak),
+        ("v_threshold", v_threshold, adaptation.threshold),
+    ):  # a part that moves has parameters of its own
+        if isinstance(value, Tensor) and moves:
+            raise SpikeletError(f"{name}: of a part that moves, expected a number, where it begins, got a tensor")
+    check_numbers("beta", beta, "a decay per step in [0, 1]", is_decay)
     if adaptation.leak and not 0 < beta < 1:
         raise SpikeletError(f"beta: of a leak that moves, expected more than 0 and less than 1, got {beta}")
-    _check_number("v_threshold", v_threshold, adaptation.threshold, "a number above 0", lambda x: x > 0)
-
-
-def _check_number(name: str, value: Number, moves: bool, allowed: str, holds: Callable[[float], bool]) -> None:
-    """A number that ``holds``; a parameter only where it does not move, which has its own."""
-    if isinstance(value, Tensor) and moves:
-        raise SpikeletError(f"{name}: of a part that moves, expected a number, where it begins, got a tensor")
-    if not (all(map(holds, value.detach().flatten().tolist())) if isinstance(value, Tensor) else holds(value)):
-        raise SpikeletError(f"{name}: expected {allowed}, got {value}")
+    check_numbers("v_threshold", v_threshold, "a number above 0", is_positive)

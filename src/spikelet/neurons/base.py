@@ -2,10 +2,13 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from spikelet.arguments import check_flag, check_number, check_whole
 from spikelet.errors import SpikeletError
 from spikelet.kernels.reference import Spike
 from spikelet.surrogate import atan
@@ -83,6 +86,30 @@ def within(x: Tensor, low: float, high: float = math.inf) -> Tensor:
     return _Within.apply(x, low, high)
 
 
+def check_numbers(name: str, value: Any, allowed: str, holds: Callable[[float], bool]) -> None:
+    """One clear error for what is neither a number that ``holds`` nor a tensor of such."""
+    for one in value.detach().flatten().tolist() if isinstance(value, Tensor) else [value]:
+        check_number(name, one, allowed, holds)
+
+
+def check_reset(v_reset: float | None, **flags: bool) -> None:
+    """One clear error for what is no reset: a number or None, and flags."""
+    if v_reset is not None:
+        check_number("v_reset", v_reset, "a number or None", math.isfinite)
+    for name, flag in flags.items():
+        check_flag(name, flag)
+
+
+def is_decay(x: float) -> bool:
+    """Whether ``x`` is what a step may leave of a membrane."""
+    return 0 <= x <= 1
+
+
+def is_positive(x: float) -> bool:
+    """Whether ``x`` is a threshold or a time."""
+    return 0 < x < math.inf
+
+
 def check_fits(step: torch.Size, **numbers: float | Tensor) -> None:
     """One clear error for a tensor that neither is one element nor broadcasts to one ``step`` of the currents."""
     for name, value in numbers.items():
@@ -96,6 +123,7 @@ def check_fits(step: torch.Size, **numbers: float | Tensor) -> None:
 
 def check_currents(x: Tensor) -> None:
     """One clear error for what is no [T, N, ...] of floats."""
+    _check_tensor(x)
     if x.dim() < 2 or x.shape[0] == 0:
         raise SpikeletError(f"x: expected [T, N, ...] with T >= 1, got shape {tuple(x.shape)}")
     _check_dtype(x)
@@ -103,11 +131,16 @@ def check_currents(x: Tensor) -> None:
 
 def check_held(x: Tensor, num_steps: int) -> None:
     """One clear error for what is no [N, ...] of floats, or no number of steps."""
+    _check_tensor(x)
     if x.dim() < 1:
         raise SpikeletError(f"x: expected [N, ...], got shape {tuple(x.shape)}")
-    if num_steps < 1:
-        raise SpikeletError(f"num_steps: expected at least 1, got {num_steps}")
+    check_whole("num_steps", num_steps)
     _check_dtype(x)
+
+
+def _check_tensor(x: Tensor) -> None:
+    if not isinstance(x, Tensor):
+        raise SpikeletError(f"x: expected a tensor, got {type(x).__name__}")
 
 
 def _check_dtype(x: Tensor) -> None:
@@ -121,7 +154,7 @@ def chosen(surrogate: Spike | str | None) -> Spike:
         return by_name(surrogate)
     if surrogate is None:
         return atan()
-    if not callable(surrogate):
+    if not callable(surrogate) or isinstance(surrogate, type):
         raise SpikeletError(f"surrogate: expected a name or a spikelet.surrogate, got {surrogate!r}")
     return surrogate
 
@@ -132,6 +165,6 @@ def beta_from_tau(tau: float, dt: float) -> float:
     >>> round(beta_from_tau(tau=60e-3, dt=5e-3), 5)
     0.92004
     """
-    if not tau > 0 or not dt > 0:
-        raise SpikeletError(f"tau, dt: expected positive times, got {tau} and {dt}")
+    for name, time in (("tau", tau), ("dt", dt)):
+        check_number(name, time, "a positive time", is_positive)
     return math.exp(-dt / tau)

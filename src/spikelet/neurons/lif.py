@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from spikelet import kernels
-from spikelet.errors import SpikeletError
+from spikelet.arguments import check_number
 from spikelet.kernels.reference import Number, Reset, Spike, lif_rest, lif_step
 from spikelet.neurons.base import (
     LOWEST_THRESHOLD,
@@ -20,7 +20,11 @@ from spikelet.neurons.base import (
     check_currents,
     check_fits,
     check_held,
+    check_numbers,
+    check_reset,
     chosen,
+    is_decay,
+    is_positive,
     within,
 )
 
@@ -39,8 +43,8 @@ class _Integrator(Neuron, ABC):
         delay_reset: bool,
     ) -> None:
         super().__init__()
-        _check("v_threshold", v_threshold, "a number above 0", _lowest(v_threshold) > 0)
-        _check("v_reset", v_reset, "a number or None", v_reset is None or isinstance(v_reset, int | float))
+        check_numbers("v_threshold", v_threshold, "a number above 0", is_positive)
+        check_reset(v_reset, detach_reset=detach_reset, delay_reset=delay_reset)
         self.v_reset = v_reset
         _own(self, "v_threshold", v_threshold)
         self.surrogate = chosen(surrogate)
@@ -125,7 +129,7 @@ class LIF(_Integrator):
         delay_reset: bool = False,
     ) -> None:
         super().__init__(v_threshold, v_reset, surrogate, detach_reset, delay_reset)
-        _check("beta", beta, "a decay per step in [0, 1]", _lowest(beta) >= 0 and _highest(beta) <= 1)
+        check_numbers("beta", beta, "a decay per step in [0, 1]", is_decay)
         _own(self, "beta", beta)
 
     @classmethod
@@ -179,7 +183,7 @@ class PLIF(_Integrator):
         delay_reset: bool = False,
     ) -> None:
         super().__init__(v_threshold, v_reset, surrogate, detach_reset, delay_reset)
-        _check("tau", tau, "more than 1 step", tau > 1)
+        check_number("tau", tau, "more than 1 step", lambda x: 1 < x < math.inf)
         self.w = nn.Parameter(torch.tensor(-math.log(tau - 1)))
 
     def decay(self) -> Number:
@@ -192,16 +196,3 @@ def _own(neuron: nn.Module, name: str, value: float | Tensor) -> None:
         neuron.register_buffer(name, value)
     else:
         setattr(neuron, name, value)
-
-
-def _check(name: str, value: Any, allowed: str, holds: bool) -> None:
-    if not holds:
-        raise SpikeletError(f"{name}: expected {allowed}, got {value}")
-
-
-def _lowest(value: float | Tensor) -> float:
-    return value.detach().min().item() if isinstance(value, Tensor) else value
-
-
-def _highest(value: float | Tensor) -> float:
-    return value.detach().max().item() if isinstance(value, Tensor) else value

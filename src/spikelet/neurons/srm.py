@@ -3,9 +3,10 @@
 from torch import Tensor
 
 from spikelet import kernels
+from spikelet.arguments import check_flag, check_number
 from spikelet.errors import SpikeletError
 from spikelet.kernels.reference import Decay, Spike, srm_rest, srm_step
-from spikelet.neurons.base import Neuron, State, beta_from_tau, check_currents, check_held, chosen
+from spikelet.neurons.base import Neuron, State, beta_from_tau, check_currents, check_held, chosen, is_positive
 
 
 class SRM(Neuron):
@@ -35,10 +36,11 @@ class SRM(Neuron):
         detach_reset: bool = True,
     ) -> None:
         super().__init__()
-        if not tau_m > tau_s > 0:
+        for name, value in (("tau_m", tau_m), ("tau_s", tau_s), ("v_threshold", v_threshold)):
+            check_number(name, value, "a number above 0", is_positive)
+        if not tau_m > tau_s:
             raise SpikeletError(f"tau_m, tau_s: expected tau_m > tau_s > 0, got {tau_m} and {tau_s}")
-        if not v_threshold > 0:
-            raise SpikeletError(f"v_threshold: expected a number above 0, got {v_threshold}")
+        check_flag("detach_reset", detach_reset)
         self.decay = Decay(beta_from_tau(tau_m, dt), beta_from_tau(tau_s, dt), tau_m / (tau_m - tau_s))
         self.v_threshold, self.surrogate, self.detach_reset = v_threshold, chosen(surrogate), detach_reset
 

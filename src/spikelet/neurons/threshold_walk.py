@@ -21,6 +21,9 @@ class ThresholdWalk(Neuron):
 
     def __init__(self, first: Tensor, step: Tensor, max_count: int = 127) -> None:
         super().__init__()
+        for name, tensor in (("first", first), ("step", step)):
+            if not isinstance(tensor, Tensor):
+                raise SpikeletError(f"{name}: expected a tensor, got {tensor!r}")
         if not bool((step > 0).all()):
             raise SpikeletError(f"step: expected positive threshold distances, got a minimum of {step.min().item()}")
         self.first: Tensor

@@ -42,7 +42,9 @@ def fit(
     if not isinstance(network, Network | SNN):
         made = f"got {type(network).__name__}; train others in a loop of your own"
         raise SpikeletError(f"network: expected what spikelet.build makes, {made}")
-    settings = settings or TrainSettings()
+    settings = TrainSettings() if settings is None else settings
+    if not isinstance(settings, TrainSettings):
+        raise SpikeletError(f"settings: expected a TrainSettings, got {settings!r}")
     settings.check()
     lightning = quiet_lightning()
     from spikelet.training.callbacks import CtrlC

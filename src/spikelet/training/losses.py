@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from spikelet.arguments import is_number
 from spikelet.errors import SpikeletError
 from spikelet.kernels.reference import trace
 
@@ -199,7 +200,7 @@ def loss(name: str, **settings: Any) -> Loss:
     for key, value in settings.items():
         if key not in allowed:
             raise SpikeletError(f"loss: {name} takes {', '.join(allowed)}, got {key!r}")
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if not is_number(value):
             raise SpikeletError(f"loss: {name}.{key}: expected a number, got {value!r}")
     return kind(**settings)
 

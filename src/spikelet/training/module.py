@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from spikelet.errors import SpikeletError
+from spikelet.integer.check import PIXEL_MAX
 from spikelet.networks import SNN, Network, answers, firing_rate, record_spikes
 from spikelet.training.costs import Costs
 from spikelet.training.settings import TrainSettings, over_time
@@ -21,6 +23,17 @@ RATES_EVERY = 10  # batches: firing rates are looked at now and then, because lo
 def _accuracy(logits: Tensor, labels: Tensor) -> Tensor:
     total = logits.float().sum(0) if logits.dim() == 3 else logits
     return (total.argmax(1) == labels).float().mean()
+
+
+def _check_pixels(images: Any, pixel_scale: float) -> None:
+    """One clear error for images in [0, 1], which the network would divide by 255 once more."""
+    if not isinstance(images, Tensor) or images.dim() != 4 or not images.is_floating_point() or pixel_scale < PIXEL_MAX:
+        return
+    if 0 < (highest := images.max().item()) <= 1:
+        raise SpikeletError(
+            f"train_loader: expected pixels of 0 to {PIXEL_MAX}, which the network scales by itself, got floats up to "
+            f"{highest:g}; leave out what divides them, such as torchvision's ToTensor"
+        )
 
 
 def distillation_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -62,6 +75,8 @@ class Classifier(lightning.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         images, labels = batch
+        if self.global_step == 0:
+            _check_pixels(images, self.network.settings.pixel_scale)
         images = images.float() if isinstance(images, Tensor) else images  # else events
         if self.augment is not None:
             drawn = ((self.seed * 10_007 + self.current_epoch) * 1_000_003 + index) * 1_009 + self.global_rank

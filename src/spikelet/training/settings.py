@@ -3,11 +3,13 @@
 import math
 from dataclasses import dataclass, field
 
+from spikelet.arguments import check_fields
 from spikelet.errors import SpikeletError
 from spikelet.training.losses import Loss, loss
 
 SCHEDULES = ("one_cycle", "cosine", "milestones", "constant")
 OPTIMIZERS = ("adam", "adamw", "sgd")
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true", "bf16-true", "16-true")
 COSTS = ("operation_cost", "activity_cost", "rate_cost", "exit_cost")
 
 
@@ -33,7 +35,7 @@ class TrainSettings:
                           which is plain straight-through training
     period                epochs after which its multipliers move at the latest
     patience              epochs without a smaller val_loss after which training stops, with the best weights; 0: never
-    precision             Lightning's word: "32-true", "bf16-mixed" ...
+    precision             Lightning's word, one of PRECISIONS
     """
 
     num_epochs: int = 14
@@ -65,9 +67,10 @@ class TrainSettings:
 
     def check(self) -> None:
         """Raise SpikeletError on the first value that makes no sense."""
-        for name, value, allowed in (("optimizer", self.optimizer, OPTIMIZERS), ("schedule", self.schedule, SCHEDULES)):
-            if value not in allowed:
-                raise SpikeletError(f"train.{name}: expected one of {', '.join(allowed)}, got {value!r}")
+        check_fields("train", self)
+        for name, allowed in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
+            if getattr(self, name) not in allowed:
+                raise SpikeletError(f"train.{name}: expected one of {', '.join(allowed)}, got {getattr(self, name)!r}")
         for name in ("num_epochs", "batch_size", "period"):
             if getattr(self, name) < 1:
                 raise SpikeletError(f"train.{name}: expected at least 1, got {getattr(self, name)}")
