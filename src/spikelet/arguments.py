@@ -8,15 +8,7 @@ from typing import Any, get_args, get_origin
 
 from spikelet.errors import SpikeletError
 
-_KINDS: dict[Any, Any] = {
-    int: Integral,
-    float: Real,
-    bool: bool,
-    str: str,
-    list: list | tuple,
-    dict: dict,
-    type(None): type(None),
-}
+_ALSO: dict[Any, Any] = {int: Integral, float: Real, list: list | tuple}  # what will do for these types
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", type(None): "null"}
 
 

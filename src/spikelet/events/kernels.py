@@ -5,20 +5,14 @@ come in are trusted: ``arrays.find_fault`` has seen every event, and a file pack
 """
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from numba import njit
+
+from spikelet.compiling import compiled
 
 BY_COUNT = -1  # for ``duration``: equal numbers of events, not times
 WHOLE = 0  # for ``duration``: equal durations over the whole recording
 LONG_AGO = -(1 << 62)
-
-
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile ``function`` at its first call, to run without the interpreter's lock, and keep the result on disk."""
-    return njit(cache=True, nogil=True, boundscheck=False)(function)
 
 
 @compiled

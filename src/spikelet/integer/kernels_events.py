@@ -7,7 +7,8 @@ that spike at step t of image n, the part behind it those that take a spike back
 import numpy as np
 from numba import njit
 
-from spikelet.integer.kernels_windows import charge_bits, charge_windows, compiled
+from spikelet.compiling import compiled
+from spikelet.integer.kernels_windows import charge_bits, charge_windows
 from spikelet.integer.layout import MAGIC_SHIFT, PLANE
 from spikelet.integer.vector import (
     LANES,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from spikelet.integer.kernels_windows import compiled
+from spikelet.compiling import compiled
 from spikelet.integer.vector import put
 
 

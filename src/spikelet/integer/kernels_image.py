@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from spikelet.integer.kernels_events import compiled
+from spikelet.compiling import compiled
 from spikelet.integer.kernels_windows import row_sums
 from spikelet.integer.layout import MAGIC_SHIFT
 from spikelet.integer.vector import LANES, population_count, put, reach_mask, trailing_zeros

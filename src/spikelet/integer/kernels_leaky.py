@@ -8,9 +8,10 @@ synapse_leak, synapse_shift, traces): arrays per site, and whether a neuron that
 
 import numpy as np
 
+from spikelet.compiling import compiled
 from spikelet.integer.kernels_events import charge
 from spikelet.integer.kernels_image import load_pixels
-from spikelet.integer.kernels_windows import charge_bits, charge_windows, compiled, row_sums
+from spikelet.integer.kernels_windows import charge_bits, charge_windows, row_sums
 from spikelet.integer.vector import LANES, at, integrate, integrate_two, put, trailing_zeros
 
 

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from spikelet.integer.kernels_events import compiled, copy
+from spikelet.compiling import compiled
+from spikelet.integer.kernels_events import copy
 
 
 @compiled

@@ -3,18 +3,10 @@
 ``geometry`` is that of ``layout.Windows``; ``v`` int32 holds one row of outputs, channels padded to a multiple of 32.
 """
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
-from numba import njit
 
+from spikelet.compiling import compiled
 from spikelet.integer.vector import at, bit_dot, dot, dot4
-
-
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile ``function`` at its first call, to run without the interpreter's lock, and keep the result on disk."""
-    return njit(cache=True, nogil=True, boundscheck=False)(function)
 
 
 @compiled

@@ -5,23 +5,16 @@ and hold at least ``PADDING`` elements beyond the last one used: a row's last, p
 its surplus lanes unchanged. No bounds are checked and no index may be negative.
 """
 
-from collections.abc import Callable
-from typing import Any
-
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic as numba_intrinsic
+
+from spikelet.compiling import intrinsic
 
 LANES = 64
 PADDING = 64
 UNROLLED = 12  # rows of up to so many vectors are added without an inner loop
 I16, I32, I64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
-
-
-def intrinsic(build: Callable[..., Any]) -> Callable[..., Any]:
-    """numba's, typed as what it is in compiled code: a function without the typing context."""
-    return numba_intrinsic(build)
 
 
 def _data(context, array_type, value, builder):

@@ -13,19 +13,17 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils, codegen, config
 from numba.core.errors import RequireLiteralValue
-from numba.extending import intrinsic as numba_intrinsic
 from numba.extending import models, overload, register_model
 
+from spikelet.compiling import announce, intrinsic
+
 I1, I16, I32, I64, F32, F64 = *(ir.IntType(n) for n in (1, 16, 32, 64)), ir.FloatType(), ir.DoubleType()
+announce()
+
 LANES = 16  # float32 in the widest register; where registers are narrower, LLVM takes several
 GIVEN = config.CPU_FEATURES  # type: ignore[attr-defined]
 FEATURES = codegen.get_host_cpu_features() if GIVEN is None else GIVEN
 COMPRESSES = "+avx512f" in FEATURES  # has an instruction for ``squeeze``
-
-
-def intrinsic(build: Callable[..., Any]) -> Callable[..., Any]:
-    """numba's, typed as what it is in compiled code: a function without the typing context."""
-    return numba_intrinsic(build)
 
 
 class Vector(types.Type):
