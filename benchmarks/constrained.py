@@ -11,13 +11,13 @@ median over the rounds counts.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from copy import deepcopy
 from pathlib import Path
 from statistics import median
 
+from _command import command, in_rounds, keep
 from lightning.pytorch.callbacks import Callback
 from torch.utils.data import DataLoader
 
@@ -41,11 +41,8 @@ CONTENDERS = {  # name: levels of the hidden layers, learning rate of the multip
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, rounds=3)
     parser.add_argument("--root", type=Path, default=default_root(), help="where MNIST is")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="write the figures here as well")
     return parser.parse_args()
 
 
@@ -78,7 +75,7 @@ def main() -> None:
     trained = build(NETWORK, (1, 28, 28))
     train(trained, batches, 0.0, epochs=2)
     seconds: dict[str, list[float]] = {name: [] for name in CONTENDERS}
-    for _ in range(given.rounds):
+    for _ in in_rounds(given.rounds):
         for name, (levels, lr_lambda) in CONTENDERS.items():
             network = deepcopy(trained)
             network = quantize(network, levels) if levels else network
@@ -88,8 +85,7 @@ def main() -> None:
     result = {"seconds_per_epoch": epochs, "more_than_full_precision": more, "images": len(batches.dataset)}  # type: ignore[arg-type]
     result |= {"notation": NETWORK.notation, "num_steps": NETWORK.num_steps, "batch": BATCH, "threads": given.threads}
     result |= {"processor": doctor.processor(), "load": os.getloadavg()[0]}
-    if given.json:
-        given.json.write_text(json.dumps(result, indent=2) + "\n")
+    keep(result, given.json)
     print(f"{NETWORK.notation}, T = {NETWORK.num_steps}, batch {BATCH}, {len(batches.dataset)} images,")  # type: ignore[arg-type]
     print(f"{given.threads} threads, {result['processor']}, load {result['load']:.1f}\n")
     print(f"{'weights':28}{'s per epoch':>12}{'more':>9}")

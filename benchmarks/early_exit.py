@@ -10,13 +10,13 @@ within each round on the same test images, as in integer_engine.py; the median o
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
+from _command import command, keep, positive, seconds
 from integer_engine import SHIPPED, allocator, race
 from rich.console import Console
 from rich.table import Table
@@ -30,16 +30,13 @@ ALL = "all steps"
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, rounds=9)
     parser.add_argument("--network", type=Path, default=SHIPPED, help="a saved integer network for MNIST")
     parser.add_argument("--data", type=Path, default=default_root(), help="data root with the MNIST files")
     parser.add_argument("--loss", type=float, nargs="+", default=[0.05, 0.02, 0.0], help="percentage points")
-    parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--batch", type=int, nargs="+", default=[1000, 100, 1])
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--seconds", type=float, default=0.25, help="of each turn")
-    parser.add_argument("--json", type=Path, help="write the figures here as well")
+    parser.add_argument("--steps", type=positive, default=8)
+    parser.add_argument("--batch", type=positive, nargs="+", default=[1000, 100, 1])
+    parser.add_argument("--seconds", type=seconds, default=0.25, help="of each turn")
     return parser.parse_args()
 
 
@@ -103,8 +100,7 @@ def main() -> None:
     facts |= {"chosen_on": len(judged), "processor": doctor.processor(), "allocator": allocator()}
     table = rows(network, rules, outcomes, test.images[:2000].numpy(), given)
     show(table, facts)
-    if given.json is not None:
-        given.json.write_text(json.dumps(facts | {"rows": table}, indent=2) + "\n")
+    keep(facts | {"rows": table}, given.json)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ machine meets all of them; the median over the rounds counts. Peers need ``make 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from _command import command, in_rounds, keep, positive, seconds
 from _peers import PEERS, Missing, Run
 
 from spikelet import doctor
@@ -33,18 +33,15 @@ EARLY = "integer engine, early exit"
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, rounds=9)
     parser.add_argument(
         "--network", type=Path, help="a saved integer network (default: the shipped one, else a sketch)"
     )
     parser.add_argument("--data", type=Path, help="data root with the MNIST files (default: where spikelet finds them)")
-    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--steps", type=positive, default=4)
     parser.add_argument("--margin", type=int, help="the engine takes part once more, with early exit by this margin")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--batch", type=int, nargs="+", default=[100, 1])
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--seconds", type=float, default=0.25, help="of each turn")
-    parser.add_argument("--json", type=Path, help="write the figures here as well")
+    parser.add_argument("--batch", type=positive, nargs="+", default=[100, 1])
+    parser.add_argument("--seconds", type=seconds, default=0.25, help="of each turn")
     return parser.parse_args()
 
 
@@ -125,7 +122,7 @@ def race(
         for given in ready[name][:3]:
             run(given)
     results: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
+    for _ in in_rounds(rounds):
         for name, run in runs.items():
             run(ready[name][0])
             done, start = 0, time.perf_counter()
@@ -212,8 +209,7 @@ def main() -> None:
     facts |= activity(network.run(images[:1000], given.steps, record=True), min(1000, len(images)))
     table, missing = rows(network, model, images, given)
     show(table, missing, facts)
-    if given.json is not None:
-        given.json.write_text(json.dumps(facts | {"rows": table, "left_out": missing}, indent=2) + "\n")
+    keep(facts | {"rows": table, "left_out": missing}, given.json)
 
 
 if __name__ == "__main__":

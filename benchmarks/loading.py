@@ -10,12 +10,12 @@ loading alone over that of an epoch of training. Median of several rounds, of lo
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from pathlib import Path
 from statistics import median
 
+from _command import command, in_rounds, keep
 from torch.utils.data import DataLoader
 
 from spikelet import NetworkSettings, TrainSettings, build, doctor, fit
@@ -27,11 +27,8 @@ BATCH, NUM_STEPS = 32, 10
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, rounds=3)
     parser.add_argument("--root", type=Path, default=default_root(), help="where the recordings are")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="write the figures here as well")
     return parser.parse_args()
 
 
@@ -62,13 +59,12 @@ def main() -> None:
     recordings = NMNIST(given.root, "other-6789", protocol="first-1000")
     batches = loader(FrameSet(recordings, Frames(NUM_STEPS), Jitter(10, 1), seed=1), BATCH, shuffle=True, seed=1)
     load(batches, 0)  # kernels are compiled, the cache is in memory
-    rounds = [(load(batches, i), train(batches)) for i in range(given.rounds)]
+    rounds = [(load(batches, i), train(batches)) for i in in_rounds(given.rounds)]
     loading, training = (median(column) for column in zip(*rounds, strict=True))
     result = {"recordings": len(recordings), "loading": loading, "training": training, "share": loading / training}
     result |= {"num_steps": NUM_STEPS, "batch": BATCH, "threads": given.threads}
     result |= {"processor": doctor.processor(), "load": os.getloadavg()[0]}
-    if given.json:
-        given.json.write_text(json.dumps(result, indent=2) + "\n")
+    keep(result, given.json)
     print(f"{NETWORK.notation}, T = {NUM_STEPS}, batch {BATCH}, {given.threads} threads,")
     print(f"{result['processor']}, load {result['load']:.1f}\n")
     print(

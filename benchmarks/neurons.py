@@ -12,17 +12,16 @@ small shape lies in its cache. Libraries that cannot be imported are left out by
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
 import torch
+from _command import command, in_rounds, keep, seconds
 from _device import check, described, wait
 from torch import Tensor
 
@@ -115,12 +114,9 @@ CONTENDERS: dict[str, Callable[[], Contender]] = {
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, rounds=11)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("--seconds", type=float, default=0.05, help="of each turn, at least one call")
-    parser.add_argument("--json", type=Path, help="write the figures here as well")
+    parser.add_argument("--seconds", type=seconds, default=0.05, help="of each turn, at least one call")
     return parser.parse_args()
 
 
@@ -163,7 +159,7 @@ def race(runs: dict[str, Callable[[], object]], given: argparse.Namespace, grad:
     results: dict[str, list[float]] = {name: [] for name in runs}
     together = 10 if given.device == "cuda" else 1
     with torch.set_grad_enabled(grad):
-        for i in range(given.rounds + 1):
+        for i in in_rounds(given.rounds + 1):
             for name, run in runs.items():
                 wait(given.device)
                 calls, start = 0, time.perf_counter()
@@ -248,8 +244,7 @@ def main() -> None:
         found, missing = contenders()
     results = [measure(found, shape, given) for shape in SHAPES]
     show(results, missing, facts)
-    if given.json is not None:
-        given.json.write_text(json.dumps(facts | {"results": results, "left_out": missing}, indent=2) + "\n")
+    keep(facts | {"results": results, "left_out": missing}, given.json)
 
 
 if __name__ == "__main__":

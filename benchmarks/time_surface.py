@@ -13,7 +13,6 @@ to Adam; 49 of them are distinct.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from _command import command, in_rounds, keep, positive
 from _device import growth
 from torch import Tensor, nn
 
@@ -42,14 +42,11 @@ Encode = Callable[[Binned], Tensor]
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--events", type=int, default=100_000, help="of a recording")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser = command(__doc__, rounds=3)
+    parser.add_argument("--events", type=positive, default=100_000, help="of a recording")
     parser.add_argument("--epoch", action="store_true", help="train an epoch as well")
-    parser.add_argument("--recordings", type=int, default=1176, help="of that epoch")
-    parser.add_argument("--batch", type=int, default=16, help="of that epoch")
-    parser.add_argument("--json", type=Path, help="write the figures here as well")
+    parser.add_argument("--recordings", type=positive, default=1176, help="of that epoch")
+    parser.add_argument("--batch", type=positive, default=16, help="of that epoch")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -93,7 +90,7 @@ def train(encode: Encode, weight: nn.Parameter, events: Binned, grad: Tensor | N
 
 def race(given: argparse.Namespace) -> dict[str, dict[str, float]]:
     events, times = stream(given.events), {}
-    for i in range(given.rounds + 1):
+    for i in in_rounds(given.rounds + 1):
         for name, (encode, weight) in contenders().items():
             seconds = train(encode, weight, events)
             if i > 0:  # the first round warms up
@@ -198,8 +195,7 @@ def main() -> None:
     result = {"stream": size, "figures": figures, "ratios": ratios, "differences": differences(given)}
     result |= {"epoch": epoch(given) if given.epoch else None, "rounds": given.rounds, "threads": given.threads}
     result |= {"processor": doctor.processor(), "load": os.getloadavg()[0]}
-    if given.json:
-        given.json.write_text(json.dumps(result, indent=2) + "\n")
+    keep(result, given.json)
     show(result)
 
 

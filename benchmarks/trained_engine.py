@@ -11,12 +11,12 @@ Rounds, turns and medians are those of integer_engine.py. Peers need ``make benc
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from _command import command, keep, positive, seconds
 from integer_engine import ENGINE, activity, allocator, best_variants, find_images, race
 from rich.console import Console
 from rich.table import Table
@@ -30,14 +30,11 @@ FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channel
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, rounds=5)
     parser.add_argument("run", help="a run folder, or the name of one under runs/")
     parser.add_argument("--data", type=Path, help="data root with the MNIST files (default: where spikelet finds them)")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--batch", type=int, nargs="+", default=[100, 1])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=0.25, help="of each turn")
-    parser.add_argument("--json", type=Path, help="write the figures here as well")
+    parser.add_argument("--batch", type=positive, nargs="+", default=[100, 1])
+    parser.add_argument("--seconds", type=seconds, default=0.25, help="of each turn")
     return parser.parse_args()
 
 
@@ -160,8 +157,7 @@ def main() -> None:
     spent = activity(to_integer(network).run(images[:1000], network.settings.num_steps, record=True), 1000)
     facts = {"run": given.run, "weights": network.settings.weights, "num_steps": network.settings.num_steps, **spent}
     facts |= {"images": kind, "threads": given.threads, "rounds": given.rounds, "processor": doctor.processor()}
-    if given.json is not None:
-        given.json.write_text(json.dumps(facts | {"rows": table, "left_out": missing}, indent=2) + "\n")
+    keep(facts | {"rows": table, "left_out": missing}, given.json)
     show(facts, table, missing)
 
 

@@ -12,16 +12,15 @@ spikes and loss curve. Peers need ``make bench``.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
+from _command import command, in_rounds, keep, positive
 from _device import check, described, growth, wait
 from _networks import CONTENDERS, IN_FLOAT64, NOTATION, SAME, Missing, Trainer
 
@@ -32,13 +31,10 @@ OURS = ("spikelet, float32", "spikelet, bfloat16")
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=10, help="time steps T")
-    parser.add_argument("--batch", type=int, default=32)
+    parser = command(__doc__, rounds=15)
+    parser.add_argument("--steps", type=positive, default=10, help="time steps T")
+    parser.add_argument("--batch", type=positive, default=32)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--json", type=Path, help="write the figures here as well")
     parser.add_argument("--profile", action="store_true", help="show where the time of a training step goes as well")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -129,7 +125,7 @@ def race(runs: dict[str, Trainer], given: argparse.Namespace) -> dict[str, dict[
     """Median seconds of a training step and of an inference pass, per contender."""
     frames, labels = data(given)
     times: dict[str, dict[str, list[float]]] = {name: {"step": [], "inference": []} for name in runs}
-    for _ in range(given.rounds + 2):
+    for _ in in_rounds(given.rounds + 2):
         for name, trainer in runs.items():
             for kind, call in (("step", lambda t: t.step(frames, labels)), ("inference", lambda t: t.infer(frames))):
                 call(trainer)
@@ -214,8 +210,7 @@ def main() -> None:
         "device": given.device,
         "torch": torch.__version__,
     }
-    if given.json:
-        given.json.write_text(json.dumps(result, indent=2) + "\n")
+    keep(result, given.json)
     show(result)
     if given.profile:
         print(profile(given))
