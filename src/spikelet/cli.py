@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from spikelet.errors import DataError, SpikeletError
@@ -460,17 +461,19 @@ def _recipes(words: list[str]) -> None:
         return
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False)
-    table.add_column("recipe", no_wrap=True, style="bold")
-    for title in ("what", "claimed", "here", "time"):
-        table.add_column(title)
+    rows = []
     for name, text in known.items():
         head = compose.header(text)
         accuracy = (re.match(r"[\d.]+ %", head.get(key, "")) for key in ("claim", "measured"))
         time = re.match(r"(?:under |about )?(?:a quarter of )?(?:an?|\d+)(?: to \d+)? \w+", head.get("time", ""))
         what = re.split(r"[;:]", head.get("title", ""))[0]
-        table.add_row(name, what, *(found[0] if found else "-" for found in (*accuracy, time)))
-    _table_console().print(table)
+        rows.append((name, *(found[0] if found else "-" for found in (*accuracy, time)), what))
+    titles = ("recipe", "claimed", "here", "time", "what")
+    console, table = _table_console(), Table(*titles, box=None, pad_edge=False)
+    room = console.width - sum(max(map(len, cells)) + 2 for cells in [*zip(titles, *rows, strict=True)][:-1])
+    for name, *found, what in rows:
+        table.add_row(f"[bold]{name}", *found, shorten(what, max(room, 20), placeholder=" ..."))
+    console.print(table)
     print("\nall of one: spikelet recipes NAME    run it: spikelet train recipe=NAME")
 
 
