@@ -49,6 +49,7 @@ def settings(name: str, config: Report) -> str:
     recipe, notation = yaml.safe_load(packaged()[config["recipe"]]), config["model"]["notation"]
     said = {"exp_id": (name, config["recipe"]), "data.protocol": (config["data"]["protocol"], "full")}
     said["model.notation"] = (notation, recipe["model"]["notation"])
+    said["train.num_epochs"] = (config["train"]["num_epochs"], recipe["train"]["num_epochs"])
     return "".join(f" {key}={value}" for key, (value, default) in said.items() if value != default)
 
 
