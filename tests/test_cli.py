@@ -22,6 +22,7 @@ from spikelet import cli, runs
 from spikelet.datasets import DATASETS, MNIST
 from spikelet.errors import SpikeletError
 from spikelet.integer import IntegerNetwork
+from spikelet.recipes import compose
 from spikelet.runs import load as spikelet_load
 from spikelet.training import load_network
 
@@ -277,7 +278,9 @@ def test_report_of_one_and_of_several(at_work: Path, capsys: pytest.CaptureFixtu
 
 def test_recipes_lists_and_shows(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["recipes"]) == 0
-    assert "mnist-lenet-d-k2" in capsys.readouterr().out
+    listed = capsys.readouterr().out.splitlines()
+    assert {*compose.available(None)} <= {line.split()[0] for line in listed if line}
+    assert any(line.endswith("trained our way (see mnist-lenet-d-light-k0).") for line in listed)  # whole in a pipe
     assert cli.main(["recipes", "mnist-lenet-k0"]) == 0
     assert "operation_cost: 0.05" in capsys.readouterr().out
 

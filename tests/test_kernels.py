@@ -1,5 +1,6 @@
 """The fused kernels against the reference: spikes bit for bit, gradients to 1e-5 of the largest."""
 
+import inspect
 import os
 import platform
 import subprocess
@@ -18,7 +19,7 @@ from torch import Tensor
 from spikelet import kernels
 from spikelet.kernels import cpu, fused, reference, threads
 from spikelet.kernels.reference import Adaptation, Decay, Reset
-from spikelet.neurons import LIF
+from spikelet.neurons import LIF, SRM, AdaptiveLIF
 from spikelet.surrogate import SURROGATES, Surrogate, atan
 
 DECAY = Decay(0.92004, 0.77880, 1.5)
@@ -288,20 +289,26 @@ def test_numba_is_not_imported_before_it_is_needed() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def fire_all():
+    """Spikes and gradients of each kind of neuron, in both dtypes."""
+    found = []
+    for dtype in (torch.float32, torch.bfloat16):
+        for neuron in (LIF(0.9), SRM(v_threshold=0.2), AdaptiveLIF(0.9)):
+            x = torch.randn(20, 3, 100, generator=torch.Generator().manual_seed(0)).to(dtype).requires_grad_()
+            spikes = neuron(x)
+            spikes.backward(spikes)
+            found += [spikes.detach(), x.grad]
+    return found
+
+
 @pytest.mark.skipif("x86" not in platform.machine() and "AMD" not in platform.machine(), reason="not that processor")
 def test_narrower_registers_give_the_same(tmp_path: Path) -> None:
-    code = (
-        "import torch; from spikelet import LIF; torch.manual_seed(0); x = torch.randn(20, 3, 100, requires_grad=True);"
-        "s = LIF(0.9)(x); s.backward(s); torch.save((s.detach(), x.grad), 'found.pt')"
-    )
+    code = f"{inspect.getsource(fire_all)}\ntorch.save(fire_all(), 'found.pt')"
     features = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+fma", "NUMBA_CACHE_DIR": str(tmp_path)}
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=os.environ | features)
-    torch.manual_seed(0)
-    x = torch.randn(20, 3, 100, requires_grad=True)
-    spikes = LIF(0.9)(x)
-    spikes.backward(spikes)
-    found, grad = torch.load(tmp_path / "found.pt")
-    assert torch.equal(found, spikes) and x.grad is not None and torch.equal(grad, x.grad)
+    head = "import torch\nfrom spikelet import LIF, SRM, AdaptiveLIF\n"
+    subprocess.run([sys.executable, "-c", head + code], check=True, cwd=tmp_path, env=os.environ | features)
+    for found, expected in zip(torch.load(tmp_path / "found.pt"), fire_all(), strict=True):
+        assert torch.equal(found, expected)
 
 
 # ---------------------------------------------------------------- GPU

@@ -3,6 +3,7 @@
 import math
 import re
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -407,17 +408,17 @@ def test_counts_are_no_currents(neuron: Neuron) -> None:
         (lambda: LIF(beta=nn.Parameter(torch.tensor(-0.1))), "beta: expected a decay"),
         (lambda: LIF(beta=math.nan), "beta: expected a decay"),
         (lambda: LIF(v_threshold=0), "v_threshold: expected a number above 0, got 0"),
-        (lambda: LIF(v_reset="zero"), "v_reset: expected a number or None, got zero"),
+        (lambda: LIF(v_reset="zero"), "v_reset: expected a number or None, got 'zero'"),
         (lambda: LIF(surrogate="arctan"), "surrogate: expected one of atan, .* got 'arctan'"),
         (lambda: LIF(surrogate=2.0), "surrogate: expected a name or a spikelet.surrogate, got 2.0"),
-        (lambda: LIF.from_tau(tau=0, dt=1), "tau, dt: expected positive times, got 0 and 1"),
-        (lambda: PLIF(tau=1.0), "tau: expected more than 1 step, got 1.0"),
+        (lambda: LIF.from_tau(tau=0, dt=1), "tau: expected a positive time, got 0"),
+        (lambda: PLIF(tau=1.0), "tau: expected a number, more than 1 step, got 1.0"),
         (lambda: AdaptiveLIF(beta=1.0), "beta: of a leak that moves, expected more than 0 and less than 1, got 1.0"),
         (lambda: AdaptiveLIF(beta=-1.0), r"beta: expected a decay per step in \[0, 1\], got -1.0"),
         (lambda: AdaptiveLIF(v_threshold=0), "v_threshold: expected a number above 0, got 0"),
         (lambda: AdaptiveLIF(v_threshold=nn.Parameter(torch.ones(()))), "v_threshold: of a part that moves, expected"),
-        (lambda: AdaptiveLIF(v_reset="zero"), "v_reset: expected a number or None, got zero"),
-        (lambda: AdaptiveLIF(adaptation=Adaptation(decay=2.0)), r"adaptation: expected a decay in \[0, 1\]"),
+        (lambda: AdaptiveLIF(v_reset="zero"), "v_reset: expected a number or None, got 'zero'"),
+        (lambda: AdaptiveLIF(adaptation=Adaptation(decay=2.0)), r"adaptation.decay: expected a decay in \[0, 1\]"),
         (lambda: SRM(tau_m=20, tau_s=20), "tau_m, tau_s: expected tau_m > tau_s > 0, got 20 and 20"),
         (lambda: SRM(v_threshold=-1), "v_threshold: expected a number above 0, got -1"),
         (lambda: ThresholdWalk(torch.tensor(0.0), torch.tensor(0.0)), "step: expected positive threshold distances"),
@@ -440,10 +441,11 @@ def test_kernels_take_plain_arguments() -> None:
 def test_a_decay_that_left_its_bounds_comes_back(make) -> None:
     beta = nn.Parameter(torch.tensor(0.9))
     neuron, x = make(beta), torch.rand(6, 4, 30, generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        beta.fill_(1.4)
-    outward, inward = (torch.autograd.grad(sign * neuron(x).sum(), beta)[0] for sign in (-1, 1))
-    assert outward == 0 and inward > 0  # what descends the one would go further out
+    for value in (1.0, 1.4):
+        with torch.no_grad():
+            beta.fill_(value)
+        outward, inward = (torch.autograd.grad(sign * neuron(x).sum(), beta)[0] for sign in (-1, 1))
+        assert outward == 0 and inward > 0  # what descends the one would go further out
     assert torch.equal(neuron(x), LIF(beta=1.0)(x)) or isinstance(neuron, AdaptiveLIF)
 
 
@@ -454,18 +456,39 @@ def test_numbers_that_do_not_fit_the_currents(shape: tuple[int, ...], allowed: s
     kinds = [(name, kind) for name in names for kind in (LIF, partial(AdaptiveLIF, adaptation=still))]
     for name, kind in kinds:
         neuron = kind(**{name: nn.Parameter(torch.full(shape, 0.5))})
-        for call in (lambda n: n(x), lambda n: n.hold(x[0], 5)):
+        for call in (lambda n: n(x), lambda n: n.hold(x[0], 5), lambda n: n.init_state(x[0])):
             with pytest.raises(SpikeletError, match=f"{name}: .*{re.escape(allowed)}.*{re.escape(str([*shape]))}"):
                 call(neuron)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_one_element_of_any_shape_is_a_number(dtype: torch.dtype) -> None:
+    x, one = torch.rand(5, 2, 4, dtype=dtype), nn.Parameter(torch.full((1, 1, 1, 1), 0.5))
+    still = Adaptation(threshold=False, leak=False)
+    for neuron in (LIF(one, one), AdaptiveLIF(one, one, adaptation=still)):
+        assert torch.equal(neuron(x), LIF(0.5, 0.5)(x))
+        assert neuron.step(x[0], neuron.init_state(x[0]))[0].shape == x[0].shape
+
+
+class _Held(nn.Module):
+    def __init__(self, neuron: Neuron) -> None:
+        super().__init__()
+        self.neuron = neuron
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.neuron.hold(x[0], x.shape[0])
+
+
 @pytest.mark.filterwarnings("ignore")
-def test_torch_compiles_and_traces_the_reference() -> None:
+@pytest.mark.parametrize("neuron", [LIF(), LIF(nn.Parameter(torch.tensor(0.9))), SRM(), AdaptiveLIF()])
+def test_torch_compiles_traces_and_saves_the_reference(neuron: Neuron, tmp_path: Path) -> None:
     x = 3 * torch.rand(5, 3, 4, generator=torch.Generator().manual_seed(1))
-    expected, neuron = LIF()(x), LIF()
+    expected = neuron(x)
     assert expected.any()
     assert torch.equal(torch.compile(neuron, backend="eager")(x), expected)
-    assert torch.equal(torch.jit.trace(neuron, x)(x), expected)
+    torch.jit.trace(neuron, x).save(tmp_path / "traced.pt")
+    assert torch.equal(torch.jit.load(tmp_path / "traced.pt")(x), expected)
+    assert torch.equal(torch.jit.trace(_Held(neuron), x)(x), neuron.hold(x[0], 5))
 
 
 @pytest.mark.filterwarnings("ignore")

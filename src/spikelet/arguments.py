@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import fields
+from math import isfinite
 from numbers import Integral, Real
 from types import UnionType
-from typing import Any, get_args, get_origin
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from spikelet.errors import SpikeletError
 
-_ALSO: dict[Any, Any] = {int: Integral, float: Real, list: list | tuple}  # what will do for these types
+_ALSO: dict[Any, Any] = {float: int | float, list: list | tuple}  # what will do for these types
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word", type(None): "null"}
 
 
@@ -42,32 +43,40 @@ def check_flag(name: str, value: Any) -> None:
 def check_fields(prefix: str, settings: Any) -> None:
     """Raise SpikeletError for the first field of a dataclass whose value is not of the kind that its type says.
 
-    >>> from spikelet.training import TrainSettings
-    >>> check_fields("train", TrainSettings(num_epochs="3"))
+    Only Python's own numbers, and finite ones: settings are written to JSON.
+
+    >>> from dataclasses import dataclass
+    >>> @dataclass
+    ... class Budget:
+    ...     num_epochs: int = 3
+    >>> check_fields("budget", Budget("3"))
     Traceback (most recent call last):
-    spikelet.errors.SpikeletError: train.num_epochs: expected a whole number, got '3'
+    spikelet.errors.SpikeletError: budget.num_epochs: expected a whole number, got '3'
     """
+    kinds = get_type_hints(type(settings))
     for field in fields(settings):
-        value = getattr(settings, field.name)
-        if not _is_of(value, field.type):
-            raise SpikeletError(f"{prefix}.{field.name}: expected {_words(field.type)}, got {value!r}")
+        value, kind = getattr(settings, field.name), kinds[field.name]
+        if not _is_of(value, kind):
+            raise SpikeletError(f"{prefix}.{field.name}: expected {_words(kind)}, got {value!r}")
 
 
 def _is_of(value: Any, kind: Any) -> bool:
-    if isinstance(kind, UnionType):
-        return any(_is_of(value, one) for one in get_args(kind))
     plain = get_origin(kind) or kind
+    if plain in (UnionType, Union):
+        return any(_is_of(value, one) for one in get_args(kind))
     if not isinstance(value, _ALSO.get(plain, plain)) or (isinstance(value, bool) and plain is not bool):
+        return False
+    if isinstance(value, float) and not isfinite(value):
         return False
     members = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
     return all(_is_of(member, get_args(kind)[-1]) for member in members)
 
 
 def _words(kind: Any) -> str:
-    if isinstance(kind, UnionType):
+    if get_origin(kind) in (UnionType, Union):
         return " or ".join(map(_words, get_args(kind)))
     if get_origin(kind) is dict:
         return f"names, each with {_words(get_args(kind)[1])}"
     if get_origin(kind) is list:
         return f"a list, each of it {_words(get_args(kind)[0])}"
-    return _WORDS[kind]
+    return _WORDS.get(kind, str(kind))

@@ -469,11 +469,15 @@ def _recipes(words: list[str]) -> None:
         what = re.split(r"[;:]", head.get("title", ""))[0]
         rows.append((name, *(found[0] if found else "-" for found in (*accuracy, time)), what))
     titles = ("recipe", "claimed", "here", "time", "what")
-    console, table = _table_console(), Table(*titles, box=None, pad_edge=False)
-    room = console.width - sum(max(map(len, cells)) + 2 for cells in [*zip(titles, *rows, strict=True)][:-1])
-    for name, *found, what in rows:
-        table.add_row(f"[bold]{name}", *found, shorten(what, max(room, 20), placeholder=" ..."))
-    console.print(table)
+    widths = [max(map(len, cells)) for cells in zip(titles, *rows, strict=True)]
+    console, beside = _table_console(), sum(widths[:-1]) + 2 * len(widths[:-1])
+    room = max(console.width - beside, 20) if console.is_terminal else widths[-1]
+    table = Table(box=None, pad_edge=False)
+    for title in titles:
+        table.add_column(title, no_wrap=True, style="bold" if title == "recipe" else "")
+    for *found, what in rows:
+        table.add_row(*found, shorten(what, room, placeholder=" ..."))
+    console.print(table, width=beside + room, crop=False)
     print("\nall of one: spikelet recipes NAME    run it: spikelet train recipe=NAME")
 
 

@@ -11,24 +11,26 @@ from numba.core import event
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile ``function`` at its first call, to run without the interpreter's lock, and keep the result on disk."""
-    announce()
+    _announce()
     return njit(cache=True, nogil=True, boundscheck=False)(function)
 
 
 def intrinsic(build: Callable[..., Any]) -> Callable[..., Any]:
     """numba's, typed as what it is in compiled code: a function without the typing context."""
+    _announce()
     return extending.intrinsic(build)
 
 
 @cache
-def announce() -> None:
+def _announce() -> None:
     """From now on the logger "spikelet" is told, and prints, when a kernel was not used on this machine before."""
     event.register("numba:compile", _Announcer())
 
 
 class _Announcer(event.Listener):
     def on_start(self, event: event.Event) -> None:
-        _say()
+        if event.data["dispatcher"].py_func.__module__.startswith("spikelet."):  # others may use numba as well
+            _say()
 
     def on_end(self, event: event.Event) -> None:
         pass

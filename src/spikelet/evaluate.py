@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from spikelet import metrics
-from spikelet.arguments import check_whole
+from spikelet.arguments import check_number, check_whole
 from spikelet.convert import run_images, settled_counts
 from spikelet.errors import SpikeletError
 from spikelet.events import Binned
@@ -60,8 +60,7 @@ def evaluate(
     (docs/conventions.md).
     """
     check_whole("num_steps", num_steps)
-    if input_noise < 0:
-        raise SpikeletError(f"input_noise: expected 0 or more, got {input_noise}")
+    check_number("input_noise", input_noise, "a number, 0 or more", lambda x: x >= 0)
     generator, tally, right, seconds = np.random.default_rng(seed), _Tally(exit), 0, 0.0
     for images, labels in loader:
         images = add_noise(images, input_noise, generator)

@@ -4,7 +4,6 @@ from torch import Tensor
 
 from spikelet.arguments import check_whole
 from spikelet.encoders.base import clock
-from spikelet.errors import SpikeletError
 
 
 def unary(x: Tensor, num_steps: int, levels: int = 4) -> Tensor:
@@ -17,7 +16,6 @@ def unary(x: Tensor, num_steps: int, levels: int = 4) -> Tensor:
     [[0.0, 3.0, 4.0]]
     """
     check_whole("num_steps", num_steps)
-    if levels < 1:
-        raise SpikeletError(f"levels: expected at least 1, got {levels}")
+    check_whole("levels", levels)
     count = x.add(0.5).floor().clamp(0, levels)
     return (count > clock(x, num_steps)).to(x.dtype)

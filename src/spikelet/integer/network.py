@@ -288,8 +288,8 @@ class IntegerNetwork:
         check_whole("num_steps", num_steps)
         if backend not in BACKENDS:
             raise SpikeletError(f"backend: expected one of {', '.join(BACKENDS)}, got {backend!r}")
-        if num_threads is not None and (int(num_threads) != num_threads or num_threads < 1):
-            raise SpikeletError(f"num_threads: expected None or a whole number of at least 1, got {num_threads!r}")
+        if num_threads is not None:
+            check_whole("num_threads", num_threads)
         self._check_steps(int(num_steps), counts)
         if self.frames and num_steps > len(images):
             raise SpikeletError(f"num_steps: expected 1 to {len(images)}, the number of frames, got {num_steps}")

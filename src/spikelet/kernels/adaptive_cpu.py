@@ -1,4 +1,4 @@
-"""Fused kernels of adaptive neurons for the CPU: what ``cpu`` says of those of LIF and SRM holds here too.
+"""Fused kernels of adaptive neurons for the CPU: as ``cpu``, but a block's membranes are in a near cache.
 
 Where the leak follows the mean membrane of a sample, a block is one sample.
 """

@@ -1,4 +1,4 @@
-"""The compiled passes of adaptive neurons: as ``cpu_passes``, with more numbers.
+"""The compiled passes of adaptive neurons, step by step: more numbers move than registers hold.
 
 A block is any stretch of neurons, or where the leak moves (MOVES) one sample's, because the leak needs their mean.
 Membranes in front of the reset are ``u``, those behind it ``v``; the spikes, and the thresholds' gradients, of the last
@@ -27,7 +27,7 @@ from spikelet.kernels.cpu_loops import (
     X_STEP,
     ZERO,
     arguments,
-    compiled,
+    inlined,
     pointer,
     slope_at,
     take,
@@ -53,7 +53,7 @@ def entries(version: int) -> dict[str, Callable[[Any], None]]:
     return {f.__name__: f for f in (adaptive_forward, adaptive_backward)}
 
 
-@compiled
+@inlined
 def _forward(a, f, x, s, unused):
     neurons, num_steps, size = a[NEURONS], a[STEPS], a[SIZE]
     v, threshold = np.empty(size, np.float32), np.empty(size, np.float32)
@@ -71,7 +71,7 @@ def _forward(a, f, x, s, unused):
         start = take(a) * size
 
 
-@compiled
+@inlined
 def _backward(a, f, x, grad, out):
     """Membranes and thresholds forward in time, gradients backward; sums per block to ``a[SUMS]``."""
     neurons, num_steps, size = a[NEURONS], a[STEPS], a[SIZE]
@@ -113,7 +113,7 @@ def _backward(a, f, x, grad, out):
         block = take(a)
 
 
-@compiled
+@inlined
 def _again(a, f, x, start, n, u, thresholds, moving, v, fired):
     """Fills rows t of the membranes ``u`` and of the thresholds, and each step's leak and mean membrane before it."""
     leaks, means = moving
@@ -127,7 +127,7 @@ def _again(a, f, x, start, n, u, thresholds, moving, v, fired):
         _rise(thresholds[t, :n], thresholds[t + 1, :n], fired, f)
 
 
-@compiled
+@inlined
 def _descend(a, f, t, u, threshold, grad, pair, window):
     """One step back. The carry is the gradient of v[t], and becomes that of u[t].
 
@@ -147,19 +147,19 @@ def _descend(a, f, t, u, threshold, grad, pair, window):
 # ---------------------------------------------------------------- loops
 
 
-@compiled
+@inlined
 def _mean(a, v):
     return np.float32(total_of(v) / len(v))
 
 
-@compiled
+@inlined
 def _leak(f, mean):
     """(the leak, the mean membrane that it follows)."""
     z = np.float64(f[LEAK] + f[FOLLOWS] * mean)
     return np.float32(1 / (1 + exp(-z))), mean
 
 
-@compiled
+@inlined
 def _advance(mode, v, threshold, x, beta, v_reset, fired):
     """One step of the membranes; ``v`` is kept after the reset."""
     if mode == SET:
@@ -176,7 +176,7 @@ def _advance(mode, v, threshold, x, beta, v_reset, fired):
             v[i] = above if above >= ZERO else u
 
 
-@compiled
+@inlined
 def _rise(threshold, out, fired, f):
     """out = the thresholds one step after ``threshold``, by the spikes of the last three steps. The two may be one."""
     n = len(out)
@@ -186,13 +186,13 @@ def _rise(threshold, out, fired, f):
         out[i] = decay * threshold[i] + rest + growth * (first[i] + second[i] + third[i])
 
 
-@compiled
+@inlined
 def _charge(v, x, beta, out):
     for i in range(len(out)):
         out[i] = beta * v[i] + real(x[i])
 
 
-@compiled
+@inlined
 def _left(mode, u, threshold, v_reset, out):
     """out = what the reset leaves of ``u``."""
     for i in range(len(out)):
@@ -200,26 +200,26 @@ def _left(mode, u, threshold, v_reset, out):
         out[i] = (v_reset if mode == SET else above) if above >= ZERO else u[i]
 
 
-@compiled
+@inlined
 def _fire(u, threshold, out):
     for i in range(len(out)):
         out[i] = ONE if u[i] - threshold[i] >= ZERO else ZERO
 
 
-@compiled
+@inlined
 def _subtract(u, threshold, out):
     for i in range(len(out)):
         out[i] = u[i] - threshold[i]
 
 
-@compiled
+@inlined
 def _through_spikes(grad, first, second, third, growth, soft):
     """soft *= the gradient of the spikes: their own, and that of the three thresholds that they raise."""
     for i in range(len(soft)):
         soft[i] = (real(grad[i]) + growth * (first[i] + second[i] + third[i])) * soft[i]
 
 
-@compiled
+@inlined
 def _through_reset(a, f, u, threshold, pair):
     """soft += slope * the gradient of the spikes through the reset, where it is not detached."""
     soft, carry = pair
@@ -230,7 +230,7 @@ def _through_reset(a, f, u, threshold, pair):
         soft[i] += carry[i] * ((f[RESET] - u[i]) if a[MODE] == SET else -threshold[i]) * extra[i]
 
 
-@compiled
+@inlined
 def _through_thresholds(mode, u, threshold, soft, carry, later, decay, out):
     """out = the gradient of the thresholds: through the next ones, ``later``, the spikes, and the subtraction."""
     for i in range(len(out)):
@@ -238,7 +238,7 @@ def _through_thresholds(mode, u, threshold, soft, carry, later, decay, out):
         out[i] = decay * later[i] - soft[i] - subtracted
 
 
-@compiled
+@inlined
 def _join(mode, u, threshold, soft, carry):
     """carry = the gradient of u, of that of v."""
     for i in range(len(carry)):
@@ -246,7 +246,7 @@ def _join(mode, u, threshold, soft, carry):
         carry[i] = kept + soft[i]
 
 
-@compiled
+@inlined
 def _product(v, carry):
     """The sum of v * carry; ``v`` is overwritten."""
     for i in range(len(v)):
@@ -254,20 +254,20 @@ def _product(v, carry):
     return total_of(v)
 
 
-@compiled
+@inlined
 def _gather(values, factor, total):
     for i in range(len(values)):
         total[i] += np.float64(factor * values[i])
 
 
-@compiled
+@inlined
 def _back(carry, beta, moved):
     """carry = the gradient of the last step's v, of that of u; ``moved`` came through the leak."""
     for i in range(len(carry)):
         carry[i] = beta * carry[i] + moved
 
 
-@compiled
+@inlined
 def _slope(code, x, scale, height):
     """x = the slopes at membranes ``x`` above the threshold."""
     whole = len(x) // LANES * LANES
@@ -275,21 +275,21 @@ def _slope(code, x, scale, height):
     _slope_some(code, x[whole:], scale, height, 1)
 
 
-@compiled
+@inlined
 def _slope_some(code, x, scale, height, lanes):
     literally(lanes)
     for i in range(0, len(x), lanes):
         store(x, i, slope_at(code, load(x, i, lanes), scale, height))
 
 
-@compiled
+@inlined
 def _add(values, total):
     """total += values."""
     for i in range(len(values)):
         total[i] += values[i]
 
 
-@compiled
+@inlined
 def _write(values, out):
     """out = values."""
     for i in range(len(values)):

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import carray, literally
 
-from spikelet.kernels.cpu_loops import compiled, pointer, take
+from spikelet.kernels.cpu_loops import inlined, pointer, take
 from spikelet.kernels.vectors import (
     LANES,
     add_block,
@@ -138,44 +138,44 @@ def entries(taps: int, vectors: int, version: int) -> dict[str, Callable[[Any], 
 # ---------------------------------------------------------------- memory
 
 
-@compiled
+@inlined
 def _floats(address, size):
     return carray(pointer(address), size, np.float32)
 
 
-@compiled
+@inlined
 def _bytes(address, size):
     return carray(pointer(address), size, np.uint8)
 
 
-@compiled
+@inlined
 def _whole(channels):
     """The next multiple of the lanes."""
     return (channels + LANES - 1) // LANES * LANES
 
 
-@compiled
+@inlined
 def _parts(a):
     return (a[D] + a[PART] - 1) // a[PART]
 
 
-@compiled
+@inlined
 def _input(a):
     return _floats(a[X], a[IMAGES] * a[C] * a[H] * a[W])
 
 
-@compiled
+@inlined
 def _weights(a):
     return _floats(a[WEIGHT], _parts(a) * a[PART] * a[C] * a[KERNEL_H] * a[KERNEL_W])
 
 
-@compiled
+@inlined
 def _line(a):
     """Pixels from one row of the image to the next."""
     return a[W] + 2 * a[PAD_W]
 
 
-@compiled
+@inlined
 def _begin(sample):
     """The fields, and a part of the scratch memory that no other thread gets."""
     a = carray(sample, FIELDS)
@@ -190,7 +190,7 @@ def _begin(sample):
 # ---------------------------------------------------------------- events
 
 
-@compiled
+@inlined
 def _gather(a, x, start, channels_last, sliding, work):
     """List the events of the picture that begins at x[start].
 
@@ -228,7 +228,7 @@ def _gather(a, x, start, channels_last, sliding, work):
     work.first[outer * h] = n
 
 
-@compiled
+@inlined
 def _turn(a, x, image, picture):
     """picture = one of ``x``, which is channels_last, channel by channel."""
     c, pixels = a[C], a[H] * a[W]
@@ -237,7 +237,7 @@ def _turn(a, x, image, picture):
             picture[channel * pixels + pixel] = x[(image * pixels + pixel) * c + channel]
 
 
-@compiled
+@inlined
 def _slide(a, part, work, weight, vectors, held):
     """image = the convolution: along each row of outputs, ``taps`` of them take what the next column's events send.
 
@@ -263,7 +263,7 @@ def _slide(a, part, work, weight, vectors, held):
             sums, to = moved_on(sums, fresh), to + depth
 
 
-@compiled
+@inlined
 def _scatter(a, part, work, weight, vectors, held):
     """image = the convolution: each event adds its rows of weights to rows of outputs."""
     literally(vectors)
@@ -282,7 +282,7 @@ def _scatter(a, part, work, weight, vectors, held):
                 add_product(work.image, place - k * line, weight, source + k * row_of_weights, value, held)
 
 
-@compiled
+@inlined
 def _learn(a, work, total, start, held):
     """total[start] and what follows += what the events, by channel and row, say of the weights.
 
@@ -302,7 +302,7 @@ def _learn(a, work, total, start, held):
             start += row_of_weights
 
 
-@compiled
+@inlined
 def _give_back(a, image, work, weight, taps, held):
     """The work's image = the gradient of the padded input: each gradient of the output sends its weights."""
     literally(taps)
@@ -328,7 +328,7 @@ def _give_back(a, image, work, weight, taps, held):
                         given += count
 
 
-@compiled
+@inlined
 def _cut(a, image, work, x):
     """x = the image without its padding. Whole vectors are stored: the next pixel writes over what goes too far."""
     depth, c, end = _whole(a[C]), a[C], (image + 1) * a[H] * a[W] * a[C]
@@ -348,7 +348,7 @@ def _cut(a, image, work, x):
 # ---------------------------------------------------------------- pooling
 
 
-@compiled
+@inlined
 def _pool(a, image, part, work):
     """out = the largest of each window of the image, index = which one that was, unless a[INDEX] is 0.
 
@@ -361,7 +361,7 @@ def _pool(a, image, part, work):
     _pool_some(a, image, part, work, min(depth, a[D] - part * depth), 1, safe, windows)
 
 
-@compiled
+@inlined
 def _pool_some(a, image, part, work, channels, lanes, begin, end):
     """The windows from ``begin`` to ``end``, ``lanes`` channels at a time."""
     literally(lanes)
@@ -386,7 +386,7 @@ def _pool_some(a, image, part, work, channels, lanes, begin, end):
             left, column = left + window * line - wide * window * depth, 0
 
 
-@compiled
+@inlined
 def _unpool(a, image, part, work, total, bias):
     """image = the gradient of each window at the place that index names, 0 elsewhere; windows of 1 have no index.
 
@@ -402,7 +402,7 @@ def _unpool(a, image, part, work, total, bias):
         total[bias + j] += sums[j]
 
 
-@compiled
+@inlined
 def _unpool_some(a, image, part, work, sums, channels, lanes, begin, end):
     """The windows from ``begin`` to ``end``, ``lanes`` channels at a time."""
     literally(lanes)
@@ -427,20 +427,20 @@ def _unpool_some(a, image, part, work, sums, channels, lanes, begin, end):
             left, column = left + window * line - wide * window * depth, 0
 
 
-@compiled
+@inlined
 def _windows(a):
     """How many a picture has."""
     return (a[ROWS] // a[WINDOW]) * (a[COLUMNS] // a[WINDOW])
 
 
-@compiled
+@inlined
 def _of_windows(a):
     """The outputs, or their gradients, and which pixel of its window each one is."""
     size = a[IMAGES] * _windows(a) * a[D]
     return _floats(a[OUT], size), _bytes(a[INDEX], size)
 
 
-@compiled
+@inlined
 def _first_pixel(a, place):
     """Where the window ``place`` begins in the image; left of a row are pixels that its first columns' events reach."""
     wide = a[COLUMNS] // a[WINDOW]

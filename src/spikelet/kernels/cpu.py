@@ -65,7 +65,8 @@ def forward(layer: Layer, numbers: Numbers, x: Steps, spikes: Tensor) -> None:
 def backward(layer: Layer, numbers: Numbers, x: Steps, grad: Steps, out: Steps, num_steps: int) -> tuple[float, float]:
     """Fill ``out`` with the gradient of ``x``; returns those of beta and v_threshold."""
     neurons = grad.tensor.numel() // num_steps
-    size = min(backward_block(num_steps), fair_share(neurons))
+    rows = num_steps if layer.decay is None else 2 * num_steps  # of the SRM two membranes are kept
+    size = min(backward_block(rows), fair_share(neurons))
     wanted = any(isinstance(number, Tensor) for number in numbers)
     sums = np.zeros((-(-neurons // size), 2)) if wanted else None
     _start("backward", layer, numbers, num_steps, size, (x, grad, out), sums)

@@ -37,7 +37,7 @@ SUBTRACT, SET, SUBTRACT_LATER = 0, 1, 2  # what a spike does to the membrane
 ATAN, FAST_SIGMOID, SIGMOID, TRIANGLE, BOXCAR = 0, 1, 2, 3, 4  # anything else: straight through
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compiled as part of the pass that calls it, without bounds checks and without fastmath."""
     return njit(boundscheck=False, error_model="numpy")(function)
 
@@ -91,7 +91,7 @@ def take(typingctx, counter):
     return types.int64(counter), generate
 
 
-@compiled
+@inlined
 def arguments(sample, num_floats):
     """(int64s, float32s, x, spikes or their gradient, out) of a pass; the last three are flat.
 
@@ -106,7 +106,7 @@ def arguments(sample, num_floats):
     return a, f, x, s, out
 
 
-@compiled
+@inlined
 def scratch(size):
     """Memory for ``size`` float32s, at the beginning of a line of the cache."""
     memory = np.empty(size + LANES, np.float32)
@@ -117,7 +117,7 @@ def scratch(size):
 # ---------------------------------------------------------------- forward, and forward again in the backward
 
 
-@compiled
+@inlined
 def charged(mode, u, x, beta, v_threshold, v_reset):
     """The LIF membranes one step after ``u``: reset, leak, input ``x``; both are vectors."""
     grown = beta * leaking(mode, u, v_threshold, v_reset) + x
@@ -126,7 +126,7 @@ def charged(mode, u, x, beta, v_threshold, v_reset):
     return grown
 
 
-@compiled
+@inlined
 def leaking(mode, u, v_threshold, v_reset):
     """What leaks of the membranes ``u``, a vector: all that an immediate reset leaves."""
     above = u - v_threshold
@@ -140,7 +140,7 @@ def leaking(mode, u, v_threshold, v_reset):
 # ---------------------------------------------------------------- slopes
 
 
-@compiled
+@inlined
 def slope_at(code, x, scale, height):
     """The surrogate's slope at a vector ``x`` of membranes above the threshold, with the numbers of cpu.SLOPES."""
     distance = magnitude(x)
@@ -182,7 +182,7 @@ def exponential(y):
 # gradient that went through the spike. ``attached`` is 1 where the reset is not detached, else 0.
 
 
-@compiled
+@inlined
 def descended_subtract(grad, soft, carry, numbers, attached):
     """u[t + 1] = beta * u[t] - reset_beta * v_threshold * s[t] + x; reset_beta is beta, or 1 where delayed."""
     beta, reset_beta, v_threshold = numbers
@@ -190,7 +190,7 @@ def descended_subtract(grad, soft, carry, numbers, attached):
     return soft, beta * carry + soft
 
 
-@compiled
+@inlined
 def descended_set(u, grad, soft, carry, numbers, attached):
     """u[t + 1] = beta * ((1 - s[t]) * u[t] + s[t] * v_reset) + x."""
     beta, v_threshold, v_reset = numbers

@@ -29,9 +29,9 @@ from spikelet.kernels.cpu_loops import (
     ZERO,
     arguments,
     charged,
-    compiled,
     descended_set,
     descended_subtract,
+    inlined,
     leaking,
     pointer,
     scratch,
@@ -41,7 +41,7 @@ from spikelet.kernels.cpu_loops import (
 )
 from spikelet.kernels.vectors import add_to, choose, load, real, settle, spread, store, stored, stream
 
-STREAM = MORE  # whether spikes go past the caches
+STREAMS = MORE  # whether spikes go past the caches
 WIDTH, STRETCH = 32, 16  # neurons that go through so many steps at a time
 BETA, THRESHOLD, RESET, SCALE, HEIGHT, ATTACHED, SYNAPSE, GAIN = range(8)
 
@@ -71,7 +71,7 @@ def entries(version: int) -> dict[str, Callable[[Any], None]]:
     return {f.__name__: f for f in (lif_forward, lif_backward, srm_forward, srm_backward)}
 
 
-@compiled
+@inlined
 def _lif_forward(a, f, x, s, unused):
     """Blocks of LIF neurons through all steps."""
     neurons, num_steps, size = a[NEURONS], a[STEPS], a[SIZE]
@@ -88,14 +88,14 @@ def _lif_forward(a, f, x, s, unused):
     settle()
 
 
-@compiled
+@inlined
 def _parts(start, size, neurons):
     """Where the block that begins at ``start`` has no whole WIDTH of neurons left, and where it ends."""
     end = min(start + size, neurons)
     return start + (end - start) // WIDTH * WIDTH, end
 
 
-@compiled
+@inlined
 def _lif_advance(a, f, x, s, membranes, neurons, steps, lanes):
     """``neurons``, the second to the third of the block at the first, through some ``steps``, ``lanes`` at a time.
 
@@ -103,7 +103,7 @@ def _lif_advance(a, f, x, s, membranes, neurons, steps, lanes):
     """
     literally(lanes)
     start, begin, end = neurons
-    mode, streams, x_step, s_step = a[MODE], a[STREAM] and lanes > 1, a[X_STEP], a[S_STEP]
+    mode, streams, x_step, s_step = a[MODE], a[STREAMS] and lanes > 1, a[X_STEP], a[S_STEP]
     beta, v_threshold, v_reset = f[BETA], f[THRESHOLD], f[RESET]
     zero, one = spread(stored(ZERO, s), lanes), spread(stored(ONE, s), lanes)
     for i in range(begin, end, lanes):
@@ -118,7 +118,7 @@ def _lif_advance(a, f, x, s, membranes, neurons, steps, lanes):
         store(membranes, i - start, u)
 
 
-@compiled
+@inlined
 def _srm_forward(a, f, x, s, unused):
     """Blocks of SRM neurons through all steps. Their spikes always go through the caches."""
     neurons, num_steps, size = a[NEURONS], a[STEPS], a[SIZE]
@@ -134,7 +134,7 @@ def _srm_forward(a, f, x, s, unused):
         start = take(a) * size
 
 
-@compiled
+@inlined
 def _srm_advance(a, f, x, s, of_m, of_c, neurons, steps, lanes):
     """As ``_lif_advance``, with two traces instead of a membrane: those after the reset."""
     literally(lanes)
@@ -153,7 +153,7 @@ def _srm_advance(a, f, x, s, of_m, of_c, neurons, steps, lanes):
         store(of_c, i - start, c)
 
 
-@compiled
+@inlined
 def _lif_backward(a, f, x, grad, out):
     """Blocks of LIF neurons: membranes forward in time, then gradients backward; sums per block to ``a[SUMS]``."""
     neurons, num_steps, size = a[NEURONS], a[STEPS], a[SIZE]
@@ -179,7 +179,7 @@ def _lif_backward(a, f, x, grad, out):
         block = take(a)
 
 
-@compiled
+@inlined
 def _lif_again(a, f, x, membranes, neurons, steps, lanes):
     """The rows t + 1 of ``membranes``, a block's: those of step t before the reset."""
     literally(lanes)
@@ -193,7 +193,7 @@ def _lif_again(a, f, x, membranes, neurons, steps, lanes):
             store(membranes, (t + 1) * size + i - start, u)
 
 
-@compiled
+@inlined
 def _lif_descend(a, f, membranes, grad, out, of_u, held, sums, neurons, steps, lanes):
     """Gradients backward through some steps: ``of_u`` that of the next step's membranes, ``held`` those of the input.
 
@@ -230,7 +230,7 @@ def _lif_descend(a, f, membranes, grad, out, of_u, held, sums, neurons, steps, l
             store(out, i, stored(total, out))
 
 
-@compiled
+@inlined
 def _srm_backward(a, f, x, grad, out):
     """Blocks of SRM neurons: traces forward in time, then gradients backward."""
     neurons, num_steps, size = a[NEURONS], a[STEPS], a[SIZE]
@@ -251,7 +251,7 @@ def _srm_backward(a, f, x, grad, out):
         start = take(a) * size
 
 
-@compiled
+@inlined
 def _srm_again(a, f, x, traces, neurons, steps, lanes):
     """As ``_lif_again``: the rows t + 1 of the two traces."""
     literally(lanes)
@@ -270,7 +270,7 @@ def _srm_again(a, f, x, traces, neurons, steps, lanes):
             store(traces[1], at, c)
 
 
-@compiled
+@inlined
 def _srm_descend(a, f, traces, grad, out, carried, neurons, steps, lanes):
     """As ``_lif_descend``: m[t + 1] = a * (1 - s[t]) * m[t] + x, c likewise with b, u = gain * (m - c)."""
     literally(lanes)

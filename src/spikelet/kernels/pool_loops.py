@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba import carray, literally
 
-from spikelet.kernels.cpu_loops import compiled, elements, pointer, take, untyped
+from spikelet.kernels.cpu_loops import elements, inlined, pointer, take, untyped
 from spikelet.kernels.vectors import all_of, beats, choose, equals, load, none_of, store
 
 NEXT, ROWS, SIZE, CHANNELS, HEIGHT, WIDTH, WINDOW, X, OUT, INDEX = range(10)
@@ -46,7 +46,7 @@ def entries(lanes: int, version: int) -> dict[str, Callable[[Any], None]]:
     return {f.__name__: f for f in (forward, backward)}
 
 
-@compiled
+@inlined
 def _arguments(sample):
     """(fields, x or its gradient, output or its gradient, index); the last three flat."""
     a = carray(untyped(sample), FIELDS, np.int64)
@@ -57,14 +57,14 @@ def _arguments(sample):
     return a, x, out, carray(pointer(a[INDEX]), windows * a[CHANNELS], np.uint8)
 
 
-@compiled
+@inlined
 def _first(a, row):
     """Where in x the first pixel of the windows of output row ``row`` lies."""
     high = a[HEIGHT] // a[WINDOW]
     return (row // high * a[HEIGHT] + row % high * a[WINDOW]) * a[WIDTH] * a[CHANNELS]
 
 
-@compiled
+@inlined
 def _forward_row(a, row, x, out, index, lanes):
     """out = the largest of each window, index = which one that was, counted row by row; unless a[INDEX] is 0."""
     literally(lanes)
@@ -86,7 +86,7 @@ def _forward_row(a, row, x, out, index, lanes):
                 store(index, to, which)
 
 
-@compiled
+@inlined
 def _backward_row(a, row, x, out, index, lanes):
     """x = out at the pixel of each window that index names, 0 at the others."""
     literally(lanes)
@@ -103,7 +103,7 @@ def _backward_row(a, row, x, out, index, lanes):
                 store(x, at + k // window * line + k % window * channels, chosen)
 
 
-@compiled
+@inlined
 def _clear_rest(a, row, x):
     """x = 0 in the columns right of this row's windows, and in the rows below the last windows of a picture."""
     window, line = a[WINDOW], a[WIDTH] * a[CHANNELS]

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import carray, literally
 
-from spikelet.kernels.cpu_loops import compiled, pointer, take
+from spikelet.kernels.cpu_loops import inlined, pointer, take
 from spikelet.kernels.vectors import (
     load,
     minus_product,
@@ -92,7 +92,7 @@ def entries(lanes: int, version: int) -> dict[str, Callable[[Any], None]]:
 # ---------------------------------------------------------------- memory
 
 
-@compiled
+@inlined
 def _events(a):
     starts = carray(pointer(a[STARTS]), a[RECORDINGS] + 1, np.int64)
     steps = carray(pointer(a[EVENT_STEPS]), starts[a[RECORDINGS]], np.int32)
@@ -102,7 +102,7 @@ def _events(a):
     return Events(steps, sites, lines, columns, 1.0 / a[WIDTH])
 
 
-@compiled
+@inlined
 def _work(a, lanes):
     wide = _wide(a, lanes)
     mask = np.zeros(wide, np.float32)
@@ -113,13 +113,13 @@ def _work(a, lanes):
     return Work(first, second, np.zeros(1, np.int64), mask, sums, seen, touched)
 
 
-@compiled
+@inlined
 def _wide(a, lanes):
     """A row of a patch in whole vectors."""
     return -(-a[COLUMNS] // lanes) * lanes
 
 
-@compiled
+@inlined
 def _place(events, k, width):
     """Of event k: its place among the traces, its cell, its weight."""
     site = events.sites[k]
@@ -136,13 +136,13 @@ def _place(events, k, width):
 # ---------------------------------------------------------------- traces
 
 
-@compiled
+@inlined
 def _span(a, recording):
     starts = carray(pointer(a[STARTS]), a[RECORDINGS] + 1, np.int64)
     return starts[recording], starts[recording + 1]
 
 
-@compiled
+@inlined
 def _end(a, events, k, stop, step):
     """Where the events of ``step`` end, of which event k is the first if there is one; a fault where they cannot be."""
     while k < stop and events.steps[k] == step:
@@ -151,7 +151,7 @@ def _end(a, events, k, stop, step):
     return k
 
 
-@compiled
+@inlined
 def _grow(a, events, work, start, stop, step):
     """The events of ``step`` into the traces. Returns (ratio of second to first, what an event added to the first)."""
     numbers = carray(pointer(a[NUMBERS]), 3, np.float64)
@@ -170,14 +170,14 @@ def _grow(a, events, work, start, stop, step):
     return np.float32(math.exp((rate1 - rate2) * age)), grown
 
 
-@compiled
+@inlined
 def _bring_down(traces, factor):
     for i in range(len(traces)):
         value = traces[i] * factor
         traces[i] = value if value > NOTHING else np.float32(0)
 
 
-@compiled
+@inlined
 def _rest(a, events, work, start, stop):
     """Everything as it was before a recording."""
     work.since[0] = 0
@@ -189,7 +189,7 @@ def _rest(a, events, work, start, stop):
             work.first[at], work.second[at] = 0, 0
 
 
-@compiled
+@inlined
 def _norm(a, work, at, ratio, lanes):
     """Of A - ratio * B over the patch whose first site is ``at``."""
     literally(lanes)
@@ -206,7 +206,7 @@ def _norm(a, work, at, ratio, lanes):
 # ---------------------------------------------------------------- forward
 
 
-@compiled
+@inlined
 def _forward(a, recording, events, work, weight, lanes):
     """All currents of one recording."""
     literally(lanes)
@@ -227,7 +227,7 @@ def _forward(a, recording, events, work, weight, lanes):
         _rest(a, events, work, start, stop)
 
 
-@compiled
+@inlined
 def _add(a, events, work, weight, span, lanes):
     """The patches of the events of a step into the sums of their cells; returns how many cells were touched."""
     literally(lanes)
@@ -252,7 +252,7 @@ def _add(a, events, work, weight, span, lanes):
     return count
 
 
-@compiled
+@inlined
 def _leave(a, work, count, out):
     """The sums of the cells that were touched to ``out`` [ROWS * COLUMNS, CELLS], 0 for the others."""
     wide, cells = len(work.mask), a[CELLS]
@@ -269,7 +269,7 @@ def _leave(a, work, count, out):
 # ---------------------------------------------------------------- backward
 
 
-@compiled
+@inlined
 def _backward(a, recording, events, work, sums, lanes):
     """The gradient of the weights from one recording, into ``sums``, which are 0."""
     literally(lanes)
@@ -288,7 +288,7 @@ def _backward(a, recording, events, work, sums, lanes):
         _rest(a, events, work, start, stop)
 
 
-@compiled
+@inlined
 def _meet(a, events, work, sums, grad, span, lanes):
     """The patches of the events of a step times the gradients of their cells."""
     literally(lanes)
@@ -312,7 +312,7 @@ def _meet(a, events, work, sums, grad, span, lanes):
         sums[w] += np.float64(total(dot) / max(norm, LEAST * grown))
 
 
-@compiled
+@inlined
 def _fetch(a, work, cell, grad):
     """The gradients of a cell, from [ROWS * COLUMNS, CELLS]; beyond a row's end they stay 0."""
     wide = len(work.mask)

@@ -15,11 +15,9 @@ from numba.core import cgutils, codegen, config
 from numba.core.errors import RequireLiteralValue
 from numba.extending import models, overload, register_model
 
-from spikelet.compiling import announce, intrinsic
+from spikelet.compiling import intrinsic
 
 I1, I16, I32, I64, F32, F64 = *(ir.IntType(n) for n in (1, 16, 32, 64)), ir.FloatType(), ir.DoubleType()
-announce()
-
 LANES = 16  # float32 in the widest register; where registers are narrower, LLVM takes several
 GIVEN = config.CPU_FEATURES  # type: ignore[attr-defined]
 FEATURES = codegen.get_host_cpu_features() if GIVEN is None else GIVEN

@@ -1,13 +1,14 @@
 """The papers' notation to a module: "32C5-P2-64C5-P2-1000C4-FC10"."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
+from spikelet.arguments import check_whole
 from spikelet.encoders import CodingStage, TimeSurface
 from spikelet.errors import SpikeletError
 from spikelet.networks.fixed_point import in_integer_arithmetic
@@ -54,8 +55,10 @@ def build(settings: NetworkSettings | str, input_shape: Shape) -> Network | SNN:
     if not isinstance(settings, NetworkSettings):
         raise SpikeletError(f"settings: expected a NetworkSettings or a notation, got {settings!r}")
     settings.check()
-    if len(input_shape) != 3 or not all(isinstance(size, int) and size > 0 for size in input_shape):
-        raise SpikeletError(f"input_shape: expected (C, H, W), whole numbers above 0, got {input_shape}")
+    if not isinstance(input_shape, Sequence) or len(input_shape) != 3:
+        raise SpikeletError(f"input_shape: expected (C, H, W), got {input_shape!r}")
+    for size in input_shape:
+        check_whole("input_shape", size)
     tokens = re.findall(r"[\[\]|]|[^\[\]|-]+", expanded(settings.notation))
     cursor = _Cursor(tuple(input_shape), 1.0 / settings.pixel_scale if settings.neuron is None else 1.0)  # type: ignore[arg-type]
     if not tokens or not re.fullmatch(r"(?:FC)?\d+", tokens[-1]):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from spikelet import kernels
-from spikelet.arguments import check_number
+from spikelet.arguments import check_flag, check_number
 from spikelet.errors import SpikeletError
 from spikelet.kernels.reference import Adaptation, Adaptive, Number, Reset, Spike, adaptive_rest, adaptive_step
 from spikelet.neurons.base import (
@@ -19,6 +19,7 @@ from spikelet.neurons.base import (
     check_held,
     check_numbers,
     check_reset,
+    check_step,
     chosen,
     is_decay,
     is_positive,
@@ -68,7 +69,7 @@ class AdaptiveLIF(Neuron):
         adaptation: Adaptation | None = None,
     ) -> None:
         super().__init__()
-        self.adaptation = adaptation or Adaptation()
+        self.adaptation = Adaptation() if adaptation is None else adaptation
         _check(beta, v_threshold, self.adaptation)
         check_reset(v_reset, detach_reset=detach_reset)
         self.surrogate, self.reset = chosen(surrogate), Reset(v_reset, detach_reset)
@@ -77,7 +78,7 @@ class AdaptiveLIF(Neuron):
         else:
             self.beta = beta
         if self.adaptation.threshold:
-            self.theta = _learned(math.log(math.expm1(v_threshold)))
+            self.theta = _learned(float(v_threshold) + math.log(-math.expm1(-v_threshold)))
         else:
             self.v_threshold = v_threshold
 
@@ -97,6 +98,8 @@ class AdaptiveLIF(Neuron):
         return beta, 0.0, self.threshold()
 
     def init_state(self, x: Tensor) -> State:
+        check_step(x)
+        self._fitting(x.shape)
         return adaptive_rest(x, self.threshold())
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -132,6 +135,8 @@ def _check(beta: Number, v_threshold: Number, adaptation: Adaptation) -> None:
     """One clear error for numbers that make no neuron."""
     if not isinstance(adaptation, Adaptation):
         raise SpikeletError(f"adaptation: expected a neurons.Adaptation, got {adaptation!r}")
+    for name in ("threshold", "leak"):
+        check_flag(f"adaptation.{name}", getattr(adaptation, name))
     check_number("adaptation.decay", adaptation.decay, "a decay in [0, 1]", is_decay)
     check_number("adaptation.growth", adaptation.growth, "at least 0", lambda x: 0 <= x < math.inf)
     for name, value, moves in (

@@ -71,25 +71,32 @@ class _Within(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor):
         (x,), (low, high) = ctx.saved_tensors, ctx.bounds
-        outward = ((x < low) & (grad > 0)) | ((x > high) & (grad < 0))
+        outward = ((x <= low) & (grad > 0)) | ((x >= high) & (grad < 0))
         return grad.masked_fill(outward, 0), None, None
 
 
 def within(x: Tensor, low: float, high: float = math.inf) -> Tensor:
-    """``x`` clamped to [low, high]. What has left these still has the gradient that leads back, unlike with ``clamp``.
+    """``x`` clamped to [low, high], of shape () where it has one element.
+
+    What has left these bounds still has the gradient that leads back, unlike with ``clamp``, and what stands on one has
+    none that leads out.
 
     >>> x = torch.tensor([1.5, 1.5], requires_grad=True)
     >>> (within(x, 0, 1) * torch.tensor([2.0, -2.0])).sum().backward()
     >>> x.grad.tolist()  # what descends along the second would go still further out
     [2.0, 0.0]
     """
-    return _Within.apply(x, low, high)
+    x = x.reshape(()) if x.numel() == 1 else x
+    return x.clamp(low, high) if torch.jit.is_tracing() else _Within.apply(x, low, high)
 
 
 def check_numbers(name: str, value: Any, allowed: str, holds: Callable[[float], bool]) -> None:
-    """One clear error for what is neither a number that ``holds`` nor a tensor of such."""
-    for one in value.detach().flatten().tolist() if isinstance(value, Tensor) else [value]:
-        check_number(name, one, allowed, holds)
+    """One clear error for what is neither a number that ``holds``, an interval, nor a tensor of such."""
+    if not isinstance(value, Tensor):
+        check_number(name, value, allowed, holds)
+    elif not value.numel() or not all(holds(end.item()) for end in value.detach().aminmax()):  # NaN is both ends
+        ends = f"{value.min().item():g} to {value.max().item():g}" if value.numel() else "none"
+        raise SpikeletError(f"{name}: expected {allowed}, got {ends}")
 
 
 def check_reset(v_reset: float | None, **flags: bool) -> None:
@@ -129,12 +136,19 @@ def check_currents(x: Tensor) -> None:
     _check_dtype(x)
 
 
+def check_step(x: Tensor, **numbers: float | Tensor) -> None:
+    """One clear error for what is no [N, ...] of floats, or does not fit the ``numbers``, as in ``check_fits``."""
+    check_held(x, num_steps=1)
+    check_fits(x.shape, **numbers)
+
+
 def check_held(x: Tensor, num_steps: int) -> None:
     """One clear error for what is no [N, ...] of floats, or no number of steps."""
     _check_tensor(x)
     if x.dim() < 1:
         raise SpikeletError(f"x: expected [N, ...], got shape {tuple(x.shape)}")
-    check_whole("num_steps", num_steps)
+    if not torch.jit.is_tracing():  # there, sizes are tensors
+        check_whole("num_steps", num_steps)
     _check_dtype(x)
 
 

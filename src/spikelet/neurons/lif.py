@@ -22,6 +22,7 @@ from spikelet.neurons.base import (
     check_held,
     check_numbers,
     check_reset,
+    check_step,
     chosen,
     is_decay,
     is_positive,
@@ -61,6 +62,7 @@ class _Integrator(Neuron, ABC):
         return self.v_threshold
 
     def init_state(self, x: Tensor) -> State:
+        check_step(x, beta=self.decay(), v_threshold=self.threshold())
         return lif_rest(x, self._reset())
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -183,7 +185,7 @@ class PLIF(_Integrator):
         delay_reset: bool = False,
     ) -> None:
         super().__init__(v_threshold, v_reset, surrogate, detach_reset, delay_reset)
-        check_number("tau", tau, "more than 1 step", lambda x: 1 < x < math.inf)
+        check_number("tau", tau, "a number, more than 1 step", lambda x: 1 < x < math.inf)
         self.w = nn.Parameter(torch.tensor(-math.log(tau - 1)))
 
     def decay(self) -> Number:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from spikelet.errors import SpikeletError
 from spikelet.neurons.base import Neuron, State, check_currents
 
 
@@ -28,6 +29,8 @@ class Primed(Neuron):
 
     def __init__(self, neuron: Neuron, start: Tensor) -> None:
         super().__init__()
+        if not isinstance(neuron, Neuron) or not isinstance(start, Tensor):
+            raise SpikeletError(f"neuron, start: expected a neuron and a tensor, got {neuron!r} and {start!r}")
         self.neuron = neuron
         self.register_buffer("start", start)
 

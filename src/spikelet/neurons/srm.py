@@ -6,7 +6,16 @@ from spikelet import kernels
 from spikelet.arguments import check_flag, check_number
 from spikelet.errors import SpikeletError
 from spikelet.kernels.reference import Decay, Spike, srm_rest, srm_step
-from spikelet.neurons.base import Neuron, State, beta_from_tau, check_currents, check_held, chosen, is_positive
+from spikelet.neurons.base import (
+    Neuron,
+    State,
+    beta_from_tau,
+    check_currents,
+    check_held,
+    check_step,
+    chosen,
+    is_positive,
+)
 
 
 class SRM(Neuron):
@@ -45,6 +54,7 @@ class SRM(Neuron):
         self.v_threshold, self.surrogate, self.detach_reset = v_threshold, chosen(surrogate), detach_reset
 
     def init_state(self, x: Tensor) -> State:
+        check_step(x)
         return srm_rest(x)
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from spikelet.arguments import check_number
 from spikelet.kernels.reference import spikes_of_trace, trace, trace_lif, trace_lif_rest, trace_lif_step
-from spikelet.neurons.base import Neuron, State, check_currents, is_positive
+from spikelet.neurons.base import Neuron, State, check_currents, check_step, is_positive
 
 
 class TraceLIF(Neuron):
@@ -31,11 +31,12 @@ class TraceLIF(Neuron):
     def __init__(self, tau_m: float = 5.0, tau_s: float = 3.0, v_threshold: float = 1.0) -> None:
         super().__init__()
         for name, tau in (("tau_m", tau_m), ("tau_s", tau_s)):
-            check_number(name, tau, "a time of at least 1 step", lambda x: 1 <= x < math.inf)
+            check_number(name, tau, "a number, at least 1 step", lambda x: 1 <= x < math.inf)
         check_number("v_threshold", v_threshold, "a number above 0", is_positive)
         self.tau_m, self.tau_s, self.v_threshold = tau_m, tau_s, v_threshold
 
     def init_state(self, x: Tensor) -> State:
+        check_step(x)
         return trace_lif_rest(x)
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from spikelet.arguments import check_whole
 from spikelet.errors import FormatError, SpikeletError
 from spikelet.networks import SNN, Network
 from spikelet.quantizers import CBP, weight_quantizer
@@ -46,6 +47,7 @@ def fit(
     if not isinstance(settings, TrainSettings):
         raise SpikeletError(f"settings: expected a TrainSettings, got {settings!r}")
     settings.check()
+    check_whole("seed", seed, lowest=0)
     lightning = quiet_lightning()
     from spikelet.training.callbacks import CtrlC
     from spikelet.training.module import Classifier

@@ -26,13 +26,16 @@ def _accuracy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _check_pixels(images: Any, pixel_scale: float) -> None:
-    """One clear error for images in [0, 1], which the network would divide by 255 once more."""
-    if not isinstance(images, Tensor) or images.dim() != 4 or not images.is_floating_point() or pixel_scale < PIXEL_MAX:
+    """One clear error for images that were scaled, which the network would divide by 255 once more."""
+    if not isinstance(images, Tensor) or images.dim() != 4 or not images.numel():
         return
-    if 0 < (highest := images.max().item()) <= 1:
+    if not images.is_floating_point() or pixel_scale < PIXEL_MAX:
+        return
+    lowest, highest = images.min().item(), images.max().item()
+    if lowest < 0 or 0 < highest <= 1:
         raise SpikeletError(
-            f"train_loader: expected pixels of 0 to {PIXEL_MAX}, which the network scales by itself, got floats up to "
-            f"{highest:g}; leave out what divides them, such as torchvision's ToTensor"
+            f"train_loader: expected pixels of 0 to {PIXEL_MAX}, which the network scales by itself, got floats of "
+            f"{lowest:g} to {highest:g}; leave out what scales them, such as torchvision's ToTensor and Normalize"
         )
 
 
