@@ -280,7 +280,9 @@ def test_recipes_lists_and_shows(elsewhere: Path, capsys: pytest.CaptureFixture[
     assert cli.main(["recipes"]) == 0
     listed = capsys.readouterr().out.splitlines()
     assert {*compose.available(None)} <= {line.split()[0] for line in listed if line}
-    assert any(line.endswith("trained our way (see mnist-lenet-d-light-k0).") for line in listed)  # whole in a pipe
+    assert any(
+        line.rstrip().endswith("trained our way (see mnist-lenet-d-light-k0).") for line in listed
+    )  # whole in a pipe
     assert cli.main(["recipes", "mnist-lenet-k0"]) == 0
     assert "operation_cost: 0.05" in capsys.readouterr().out
 

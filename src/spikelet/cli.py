@@ -477,7 +477,8 @@ def _recipes(words: list[str]) -> None:
         table.add_column(title, no_wrap=True, style="bold" if title == "recipe" else "")
     for *found, what in rows:
         table.add_row(*found, shorten(what, room, placeholder=" ..."))
-    console.print(table, width=beside + room, crop=False)
+    console.width = beside + room
+    console.print(table)
     print("\nall of one: spikelet recipes NAME    run it: spikelet train recipe=NAME")
 
 
