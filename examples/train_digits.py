@@ -19,7 +19,8 @@ def main(file: Path = Path("digits.safetensors"), num_epochs: int = 15) -> dict:
 
     integer = spikelet.to_integer(network)
     agreement = spikelet.check_equivalence(network, integer, loader(test, batch_size=360))
-    print(f"neurons that agree with the quantized ANN: {100 * agreement['snn_vs_integer_ann']:.2f} %")
+    for name, of in (("snn_vs_integer_ann", "integer"), ("integer_vs_float_ann", "trained")):
+        print(f"neurons that agree with the {of} network: {100 * agreement[name]:.2f} %")
 
     integer.save(file)
     again = spikelet.load(file)

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import spikelet
 from spikelet import LIF, PLIF, SRM, AdaptiveLIF, NetworkSettings, SpikeletError, TraceLIF, TrainSettings
 from spikelet.arguments import check_fields
+from spikelet.datasets import loader
 from spikelet.encoders import unary
 from spikelet.neurons import Adaptation, Primed
 
@@ -24,9 +25,18 @@ def settings(**given: object) -> Callable:
     return lambda: spikelet.build(NetworkSettings("4C3-MP2-FC10", neuron="lif", **given), SHAPE)  # type: ignore[arg-type]
 
 
-def fit(images: torch.Tensor = PIXELS, **given: object) -> Callable:
-    loader = DataLoader(TensorDataset(images, torch.arange(8)), 4)
-    return lambda: spikelet.fit(spikelet.build("4C3-FC10", SHAPE), loader, settings=TrainSettings(**given))  # type: ignore[arg-type]
+def batches(images: torch.Tensor = PIXELS, labels: torch.Tensor | None = None) -> DataLoader:
+    return DataLoader(TensorDataset(images, torch.arange(8) if labels is None else labels), 4)
+
+
+def fit(images: torch.Tensor = PIXELS, labels: torch.Tensor | None = None, **given: object) -> Callable:
+    return lambda: spikelet.fit(
+        spikelet.build("4C3-FC10", SHAPE), batches(images, labels), settings=TrainSettings(**given)
+    )  # type: ignore[arg-type]
+
+
+def fit_with(train_loader: object, val_loader: object = None) -> Callable:
+    return lambda: spikelet.fit(spikelet.build("4C3-FC10", SHAPE), train_loader, val_loader)  # type: ignore[arg-type]
 
 
 def spiking() -> spikelet.SNN:
@@ -84,10 +94,22 @@ def integer() -> spikelet.IntegerNetwork:
         (fit(loss_settings={"weight": "b"}), "train.loss_settings: expected names, each with a number, got"),
         (fit(precision="fp16"), "train.precision: expected one of 32-true, bf16-mixed, "),
         (fit(lr=float("inf")), "train.lr: expected a number, got inf"),
-        (lambda: spikelet.fit(quantized(), [], seed="x"), "seed: expected a whole number of at least 0, got 'x'"),
+        (lambda: spikelet.fit(quantized(), batches(), seed="x"), "seed: expected a whole number of at least 0"),
         (fit((PIXELS / 255 - 0.13) / 0.31), "train_loader: expected pixels of 0 to 255, which the network scales by"),
         (fit(PIXELS / 255), "train_loader: expected pixels of 0 to 255, which the network scales by itself"),
-        (lambda: spikelet.fit(quantized(), [], settings={}), "settings: expected a TrainSettings, got {}"),
+        (fit(PIXELS.clamp(max=1)), "train_loader: expected pixels of 0 to 255, which the network scales by"),
+        (fit(labels=torch.arange(8).int()), "train_loader: expected labels int64 [N], got torch.int32 [4]"),
+        (fit(labels=torch.eye(8)), "train_loader: expected labels int64 [N], got torch.float32 [4, 8]"),
+        (fit(labels=torch.arange(8) + 7), "train_loader: expected labels 0 to 9, one per output, got 7 to 10"),
+        (fit_with((PIXELS, torch.arange(8))), "train_loader: expected a torch DataLoader, got a"),
+        (fit_with(TensorDataset(PIXELS)), "train_loader: expected a torch DataLoader, got a TensorDataset"),
+        (fit_with(DataLoader(TensorDataset(PIXELS), 4)), "train_loader: expected batches of (images, labels), got a"),
+        (fit_with(DataLoader([])), "train_loader: expected at least one batch, got none"),
+        (fit_with(batches(), TrainSettings()), "val_loader: expected a torch DataLoader, got a"),
+        (fit_with(batches(), batches(PIXELS / 255)), "val_loader: expected pixels of 0 to 255, which the network"),
+        (lambda: loader(TensorDataset(PIXELS), 4), "dataset: expected one of spikelet.datasets, got a TensorDataset"),
+        (lambda: spikelet.check_equivalence(spiking(), None, []), "network: expected a Network, got SNN; convert"),
+        (lambda: spikelet.fit(quantized(), batches(), settings={}), "settings: expected a TrainSettings, got {}"),
         (lambda: spikelet.to_integer(nn.Linear(2, 2)), "network: expected what spikelet.build makes, got Linear"),
         (lambda: spikelet.to_spiking(nn.Linear(2, 2)), "network: expected what spikelet.build makes, got Linear"),
         (lambda: integer().predict(PIXELS.numpy(), "4"), "num_steps: expected a whole"),

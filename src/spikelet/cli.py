@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import sys
@@ -157,6 +158,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _dispatch(words)
     except SpikeletError as error:
         return _complain(" ".join(str(error).split()))
+    except BrokenPipeError:  # such as `| head`; nothing may be written any more, nor at the interpreter's end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         return _complain(f"{error.filename or 'file'}: {error.strerror or error}")
     except KeyboardInterrupt as error:
@@ -332,7 +336,9 @@ def _show_agreement(console: Console, agreement: dict[str, Any]) -> None:
         return
     same, answers = agreement["snn_vs_integer_ann"], agreement["answers"]
     if same == answers == 1:
-        console.print("agreement: settled, every neuron and every answer of the spiking network equals its ANN's")
+        console.print(
+            "agreement: run until it rests, every neuron and every answer of the spiking network equals its ANN's"
+        )
     else:
         console.print(
             f"agreement: {100 * same:.4f} % of neurons and {100 * answers:.2f} % of answers equal the ANN's: "

@@ -38,4 +38,6 @@ class _Announcer(event.Listener):
 
 @cache
 def _say() -> None:
-    logging.getLogger("spikelet").warning("compiling kernels for this machine, once; it takes up to a minute")
+    logging.getLogger("spikelet").warning(
+        "compiling kernels that were not used on this machine before; it takes up to a minute"
+    )

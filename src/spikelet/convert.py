@@ -41,7 +41,8 @@ MAX_SETTLE_STEPS = 8192
 def check_built(network: nn.Module) -> None:
     """Raise ConversionError for networks that ``spikelet.build`` did not make."""
     if not isinstance(network, Network | SNN):
-        raise ConversionError(f"network: expected what spikelet.build makes, got {type(network).__name__}")
+        given = f"got {type(network).__name__}; build(NetworkSettings(..., neuron='lif')) makes one with neurons"
+        raise ConversionError(f"network: expected what spikelet.build makes, {given}")
 
 
 def fold(network: Network) -> list[FloatNode]:
@@ -409,7 +410,12 @@ def check_equivalence(
     Returns fractions, 0 to 1: ``snn_vs_integer_ann`` (counts at rest against the closed form; must be 1),
     ``integer_vs_float_ann`` (closed form against the trained network's activations), ``answers`` (equal classes of the
     settled spiking and the integer ANN), ``answers_float`` (settled spiking against float ANN) and ``per_layer``.
+    A network trained through time never comes to rest: ``check_trained`` compares it.
     """
+    if not isinstance(network, Network):
+        raise ConversionError(
+            f"network: expected a Network, got {type(network).__name__}; convert.check_trained compares an SNN"
+        )
     same: dict[str, np.ndarray] = {}
     right = np.zeros(3, np.int64)
     for images, _ in loader:

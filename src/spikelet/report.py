@@ -254,9 +254,9 @@ def _summary(report: dict[str, Any]) -> list[tuple[str, str, str]]:
         ("spikes", "", of_spikes),
         ("operations", _number(macs.get("total"), " MAC"), _number(added, " add")),
         ("  first layer", first, of_first if operations else ""),
-        ("energy, 45 nm", _number(energy.get("ann"), unit="J"), _number(energy.get("snn"), unit="J")),
+        ("energy, 45 nm; ANN in float32", _number(energy.get("ann"), unit="J"), _number(energy.get("snn"), unit="J")),
         (
-            "weight memory",
+            "weight memory; ANN in float32",
             _number(report.get("weight_bytes_float32"), unit="B"),
             _number(report.get("weight_bytes"), unit="B"),
         ),

@@ -427,6 +427,9 @@ def loader(
     >>> [len(labels) for images, labels in loader(Digits(split="test"), batch_size=150)]
     [150, 150, 60]
     """
+    if not hasattr(dataset, "sampler"):
+        made = f"expected one of spikelet.datasets, got a {type(dataset).__name__}"
+        raise SpikeletError(f"dataset: {made}; for others, torch.utils.data.DataLoader does")
     if batch_size < 1:
         raise SpikeletError(f"batch_size: expected at least 1, got {batch_size}")
     if num_workers < 0:

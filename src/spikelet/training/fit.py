@@ -53,6 +53,8 @@ def fit(
     from spikelet.training.module import Classifier
 
     settings.check_spiking(isinstance(network, SNN))
+    for name, loader in (("train_loader", train_loader), ("val_loader", val_loader)):
+        _check_loader(name, loader)
     ctrl_c, watching = CtrlC(), [*_early_stop(settings, val_loader), *_fewer_steps(settings, val_loader)]
     run_dir = Path(run_dir) if run_dir is not None else None
     options: dict[str, Any] = {
@@ -83,6 +85,17 @@ def fit(
             raise KeyboardInterrupt from None
         raise
     return network.eval()
+
+
+def _check_loader(name: str, loader: Any) -> None:
+    """One clear error for what gives no batches: a data set, arrays, settings, or nothing."""
+    if name == "val_loader" and loader is None:
+        return
+    if isinstance(loader, tuple | list | dict) or not hasattr(loader, "__iter__"):
+        made = f"expected a torch DataLoader, got a {type(loader).__name__}"
+        raise SpikeletError(f"{name}: {made}; DataLoader(TensorDataset(images, labels), 64) makes one of tensors")
+    if hasattr(loader, "__len__") and len(loader) == 0:
+        raise SpikeletError(f"{name}: expected at least one batch, got none")
 
 
 def quiet_lightning() -> Any:

@@ -25,17 +25,28 @@ def _accuracy(logits: Tensor, labels: Tensor) -> Tensor:
     return (total.argmax(1) == labels).float().mean()
 
 
-def _check_pixels(images: Any, pixel_scale: float) -> None:
-    """One clear error for images that were scaled, which the network would divide by 255 once more."""
-    if not isinstance(images, Tensor) or images.dim() != 4 or not images.numel():
-        return
-    if not images.is_floating_point() or pixel_scale < PIXEL_MAX:
-        return
-    lowest, highest = images.min().item(), images.max().item()
+def _check_batch(name: str, batch: Any, network: Network | SNN) -> None:
+    """One clear error for what is no batch of samples and labels, or holds images that were scaled already."""
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        raise SpikeletError(f"{name}: expected batches of (images, labels), got a {type(batch).__name__}")
+    images, labels = batch
+    classes = [*network.blocks().values()][-1].op.weight.shape[0]
+    if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.dim() != 1 or not len(labels):
+        given = f"{labels.dtype} {[*labels.shape]}" if isinstance(labels, Tensor) else type(labels).__name__
+        raise SpikeletError(f"{name}: expected labels int64 [N], got {given}")
+    lowest, highest = int(labels.min()), int(labels.max())
+    if not 0 <= lowest <= highest < classes:
+        raise SpikeletError(f"{name}: expected labels 0 to {classes - 1}, one per output, got {lowest} to {highest}")
+    if isinstance(images, Tensor) and images.dim() == 4 and network.settings.pixel_scale >= PIXEL_MAX:
+        _check_pixels(name, images)
+
+
+def _check_pixels(name: str, images: Tensor) -> None:
+    lowest, highest = float(images.min()), float(images.max())
     if lowest < 0 or 0 < highest <= 1:
         raise SpikeletError(
-            f"train_loader: expected pixels of 0 to {PIXEL_MAX}, which the network scales by itself, got floats of "
-            f"{lowest:g} to {highest:g}; leave out what scales them, such as torchvision's ToTensor and Normalize"
+            f"{name}: expected pixels of 0 to {PIXEL_MAX}, which the network scales by itself, got {lowest:g} to "
+            f"{highest:g}; leave out what scales them, such as torchvision's ToTensor and Normalize"
         )
 
 
@@ -77,9 +88,9 @@ class Classifier(lightning.LightningModule):
         self.save_hyperparameters(described)
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
-        images, labels = batch
         if self.global_step == 0:
-            _check_pixels(images, self.network.settings.pixel_scale)
+            _check_batch("train_loader", batch, self.network)
+        images, labels = batch
         images = images.float() if isinstance(images, Tensor) else images  # else events
         if self.augment is not None:
             drawn = ((self.seed * 10_007 + self.current_epoch) * 1_000_003 + index) * 1_009 + self.global_rank
@@ -120,6 +131,8 @@ class Classifier(lightning.LightningModule):
         return functional.cross_entropy(logits, labels, label_smoothing=label_smoothing)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
+        if index == 0:
+            _check_batch("val_loader", batch, self.network)
         images, labels = batch
         logits = self.network(images)
         loss = self._of_labels(logits.float(), labels, label_smoothing=0.0)
