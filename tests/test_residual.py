@@ -107,7 +107,11 @@ def test_a_block_of_linear_layers_meets_a_plane() -> None:
         ("4C3-MP3p2-FC3", {}, "MP3p2: expected a padding of at most half the window"),
         ("4C3-SP2-FC3", {}, "cannot read 'SP2'"),
         ("GAP-FC3", {}, "GAP cannot come first"),
-        ("7c-net", {}, "must end in a linear layer, such as FC10, or be one of stbp-7conv-3fc, .*7b-net"),
+        (
+            "7c-net",
+            {},
+            r"must end in a linear layer, such as FC10 .*, or be one of stbp-7conv-3fc, .*7b-net",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(notation: str, given_settings: dict, said: str) -> None:

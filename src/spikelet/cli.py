@@ -317,6 +317,8 @@ def _show(console: Console, report: dict[str, Any], folder: Path | None) -> None
         console.print(f"run folder: {shown(folder)}")
         for path in figures:
             console.print(f"figure: {shown(path)}")
+    else:
+        console.print("nothing is kept of this; output=FOLDER keeps the report and its figures")
 
 
 def _columns(report: dict[str, Any]) -> tuple[str, str]:
@@ -380,8 +382,10 @@ def _evaluate(words: list[str]) -> None:
 
     plain, pairs, _, _ = _split(words)
     given = _keys(pairs, [*EVALUATE_KEYS, "output"], "evaluate")
-    if len(plain) != 1 and (not plain or "output" in given):
-        _one(plain, "evaluate with output=FOLDER" if plain else "evaluate")
+    if not plain:
+        raise SpikeletError("RUN: spikelet evaluate takes one or more, got none")
+    if "output" in given:
+        _one(plain, "evaluate with output=FOLDER")
     output = Path(given.pop("output")) if "output" in given else None
     targets = [runs.find(name, [f"{EVALUATE_KEYS[k]}={v}" for k, v in given.items()]) for name in plain]
     changed = [f"{key}={value}" for key, value in given.items() if key in RESULT_KEYS]
@@ -456,6 +460,7 @@ def _report(words: list[str]) -> None:
 
 def _recipes(words: list[str]) -> None:
     from spikelet.recipes import compose
+    from spikelet.runs import packaged_networks
 
     plain, pairs, _, config_dir = _split(words, ("--config-dir",))
     _keys(pairs, [], "recipes")
@@ -486,6 +491,7 @@ def _recipes(words: list[str]) -> None:
     console.width = beside + room
     console.print(table)
     print("\nall of one: spikelet recipes NAME    run it: spikelet train recipe=NAME")
+    print(f"trained already: {', '.join(packaged_networks())}    what it costs: spikelet evaluate NAME")
 
 
 def _table_console() -> Console:

@@ -63,8 +63,8 @@ def build(settings: NetworkSettings | str, input_shape: Shape) -> Network | SNN:
     cursor = _Cursor(tuple(input_shape), 1.0 / settings.pixel_scale if settings.neuron is None else 1.0)  # type: ignore[arg-type]
     if not tokens or not re.fullmatch(r"(?:FC)?\d+", tokens[-1]):
         raise SpikeletError(
-            f"model.notation: {settings.notation!r} must end in a linear layer, such as FC10, or be one of "
-            f"{', '.join(PUBLISHED)}"
+            f"model.notation: {settings.notation!r} must end in a linear layer, such as FC10 (in capitals), or be "
+            f"one of {', '.join(PUBLISHED)}"
         )
     layers, end = _sequence(iter(tokens[:-1]), settings, cursor)
     if end:

@@ -16,7 +16,8 @@ def load_network(path: str | Path) -> Network | SNN:
     """
     path = Path(path)
     if not path.is_file():
-        raise FormatError(f"checkpoint: no such file: {path}")
+        hint = "; of a run folder, it is checkpoints/last.ckpt" if path.is_dir() else ""
+        raise FormatError(f"checkpoint: no such file: {path}{hint}")
     try:
         saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         described = saved["hyper_parameters"]
