@@ -586,6 +586,9 @@ def test_summary_table_puts_ann_and_snn_side_by_side():
         assert words in shown
     console.print(report.summary_table({"accuracy": 0.9, "ann_accuracy": 0.9}))
     assert "90.00 %" in console.export_text()
+    rested = {"agreement": {"snn_vs_integer_ann": 1.0, "answers": 1.0, "answers_float": 1.0}}
+    console.print(report.summary_table(ONE | rested | {"ann_accuracy": 0.5}))  # it will answer otherwise
+    assert "more than 4" in console.export_text()
 
 
 def recording(num=2000):

@@ -235,6 +235,17 @@ def summary_table(report: dict[str, Any], spiking: str = "integer SNN", ann: str
     return table
 
 
+def _steps(report: dict[str, Any]) -> str:
+    """After how many steps the accuracy changes no more, as far as it was run."""
+    if "settled_step" not in report:
+        return ""
+    agreement, run = report.get("agreement", {}), report["num_steps"]
+    at_rest = agreement.get("answers") == agreement.get("answers_float") == 1 and not report.get("input_noise")
+    if at_rest and report["accuracy"] != report.get("ann_accuracy"):  # which every answer equals in the end
+        return f"more than {run}"
+    return f"{report['settled_step']} (of {run})"
+
+
 def _summary(report: dict[str, Any]) -> list[tuple[str, str, str]]:
     macs, energy = report.get("macs_per_sample", {}), report.get("energy_per_sample_joule", {})
     spikes, operations = report.get("spikes_per_sample", {}), report.get("synaptic_operations_per_sample", {})
@@ -246,11 +257,7 @@ def _summary(report: dict[str, Any]) -> list[tuple[str, str, str]]:
         of_first = _number(macs["multiplied"] or entered, " MAC" if macs["multiplied"] else " add")
     rows = [
         ("accuracy", _percent(report.get("ann_accuracy")), _percent(report.get("accuracy")) if operations else ""),
-        (
-            "time steps T",
-            "",
-            f"{report['settled_step']} (of {report['num_steps']})" if "settled_step" in report else "",
-        ),
+        ("time steps T", "", _steps(report)),
         ("spikes", "", of_spikes),
         ("operations", _number(macs.get("total"), " MAC"), _number(added, " add")),
         ("  first layer", first, of_first if operations else ""),
