@@ -109,7 +109,10 @@ class SpikingBlock(nn.Module):
             return pool(self._normed(_linear(x, weight, op.bias)))
         conv = geometry(op)
         if self.norm is None and len(pool) > 0 and isinstance(pool[0], MaxPool):
-            return pool[1:](conv_max_pool(x, weight, op.bias, conv, pool[0].size))
+            current = conv_max_pool(x, weight, op.bias, conv, pool[0].size)
+            for layer in [*pool][1:]:
+                current = layer(current)
+            return current
         return pool(self._normed(conv_max_pool(x, weight, op.bias, conv, size=1)))
 
     def _weight(self) -> Tensor:

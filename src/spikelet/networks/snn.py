@@ -58,7 +58,7 @@ class SNN(nn.Module):
         frames = self._until(x, num_steps)
         if self.coding is not None:
             return self.layers[0](frames.to(next(self.parameters()).dtype), code=self.coding)
-        return self.layers[0](self.neuron().signal(frames))
+        return self.layers[0](self.neuron().signal(frames) if self.settings.neuron == "trace" else frames)
 
     def pixels(self, images: Tensor) -> Tensor:
         """Images [N, C, H, W] as the first layer sees them: (pixel - offset) / scale."""
