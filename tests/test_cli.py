@@ -236,7 +236,7 @@ def test_calibrate_leaves_networks_reports_and_a_figure(at_work: Path, capsys: p
     assert again["accuracy_per_step"] == light["accuracy_per_step"]
     assert type(spikelet_load(folder / "light,6" / "network.safetensors")).__name__ == "SNN"
     other = at_work / "network.safetensors"  # what stands in the working folder is not meant
-    shutil.copy(runs.packaged_networks()["mnist-lenet"], other)
+    shutil.copy(compose.packaged_networks()["mnist-lenet"], other)
     assert type(spikelet_load("float/calibrate/light,6")).__name__ == "SNN"
     other.unlink()
 
@@ -647,7 +647,7 @@ def test_the_process_exits_with_the_code(elsewhere: Path) -> None:
 
 
 def test_packaged_networks_are_found_by_name() -> None:
-    for name, file in runs.packaged_networks().items():
+    for name, file in compose.packaged_networks().items():
         target = runs.find(name)
         assert target.file == file and target.config.data.name in DATASETS
 

@@ -460,7 +460,6 @@ def _report(words: list[str]) -> None:
 
 def _recipes(words: list[str]) -> None:
     from spikelet.recipes import compose
-    from spikelet.runs import packaged_networks
 
     plain, pairs, _, config_dir = _split(words, ("--config-dir",))
     _keys(pairs, [], "recipes")
@@ -491,7 +490,7 @@ def _recipes(words: list[str]) -> None:
     console.width = beside + room
     console.print(table)
     print("\nall of one: spikelet recipes NAME    run it: spikelet train recipe=NAME")
-    print(f"trained already: {', '.join(packaged_networks())}    what it costs: spikelet evaluate NAME")
+    print(f"trained already: {', '.join(compose.packaged_networks())}    what it costs: spikelet evaluate NAME")
 
 
 def _table_console() -> Console:

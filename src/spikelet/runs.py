@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from spikelet.integer import IntegerNetwork
 from spikelet.networks import SNN, NetworkSettings, SurfaceNetwork
 from spikelet.networks import load as read_network
 from spikelet.recipes import build, schema
+from spikelet.recipes.compose import packaged_networks
 from spikelet.recipes.schema import Config, DataSettings
 
 RUNS = Path("runs")
@@ -352,12 +352,6 @@ def report_folder(name: str) -> Path:
         find(name)
         raise SpikeletError(f"RUN: {name} is a network without a run folder; see it with: spikelet evaluate {name}")
     return (with_report or folders)[0]
-
-
-def packaged_networks() -> dict[str, Path]:
-    """The trained networks in the box, by name."""
-    folder = Path(str(resources.files("spikelet"))) / "models"
-    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
 
 
 def _file_config(file: Path, overrides: list[str] | None) -> Config:

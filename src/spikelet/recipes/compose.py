@@ -26,6 +26,12 @@ def packaged(group: str = "recipe") -> dict[str, str]:
     return {f.name.removesuffix(".yaml"): f.read_text() for f in sorted(folder.iterdir(), key=str) if _is_yaml(f.name)}
 
 
+def packaged_networks() -> dict[str, Path]:
+    """The trained networks in the box, by name."""
+    folder = Path(str(resources.files("spikelet"))) / "models"
+    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+
+
 # Words of published command lines, and the keys that they mean here.
 PUBLISHED = {
     "decay": "model.beta",
