@@ -253,7 +253,8 @@ def _check_same(now: Config, before: Config, run_dir: Path) -> None:
         for key, value in new[part].items():
             if key not in elsewhere and value != old[part][key]:
                 raise SpikeletError(
-                    f"{part}.{key}: {shown(run_dir)} was begun with {old[part][key]!r}, now got {value!r}"
+                    f"{part}.{key}: {shown(run_dir)} was begun with {old[part][key]!r}, now got {value!r}; "
+                    f"exp_id=ANOTHER init_from={run_dir.name} begins a new run with its weights"
                 )
     for key in ("seed", "init_from", "teacher"):
         if new[key] != old[key]:
