@@ -26,7 +26,7 @@ heavier ones lost 0.6 to 0.9 points against correction, at 50 to 60 % of coding'
 exit: from 0.66 on `all` is within 0.3 points of correction, and up to 0.67 co-optimization has 60 % of coding's spikes.
 
 What pays: on MNIST and N-MNIST co-optimization, with a twentieth of the spikes and one step for most samples, for 0.2
-to 0.3 points (first-1000 has 100 test recordings: a point is one of them). On CIFAR-10 this small network needs its
+to 0.5 points (first-1000 has 100 test recordings: a point is one of them). On CIFAR-10 this small network needs its
 spikes, and heavy costs lose accuracy; there it is early exit that pays, after 2.2 of 3 steps in the mean, with light
 costs. Correction gains 0.1 to 0.9 points on CIFAR-10, in each of three seeds, and elsewhere nothing beyond the noise;
 it pays most after training (Calibration).
