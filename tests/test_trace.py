@@ -279,8 +279,8 @@ def test_a_recipe_trains_and_is_reported(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"tau_m": 0.9}, "tau_m: expected a time of at least 1 step, got 0.9"),
-        ({"tau_s": float("nan")}, "tau_s: expected a time of at least 1 step, got nan"),
+        ({"tau_m": 0.9}, "tau_m: expected a number, at least 1 step, got 0.9"),
+        ({"tau_s": float("nan")}, "tau_s: expected a number, at least 1 step, got nan"),
         ({"v_threshold": 0}, "v_threshold: expected a "),
     ],
 )
