@@ -173,7 +173,7 @@ class NetworkSettings:
             raise SpikeletError(f"model.tau_1, model.tau_2: expected tau_1 < tau_2, got {self.tau_1}, {self.tau_2}")
         for name in ("tau_m", "tau_s"):
             if self.neuron == "trace" and not 1 <= getattr(self, name) < math.inf:
-                raise SpikeletError(f"model.{name}: expected a time of at least 1 step, got {getattr(self, name)}")
+                raise SpikeletError(f"model.{name}: expected a number, at least 1 step, got {getattr(self, name)}")
         for name in ("learn_beta", "learn_threshold"):
             if self.neuron in ("trace", "srm") and getattr(self, name):
                 raise SpikeletError(f"model.{name}: expected false with model.neuron={self.neuron}, got true")
