@@ -136,20 +136,19 @@ def check_currents(x: Tensor) -> None:
     _check_dtype(x)
 
 
-def check_step(x: Tensor, **numbers: float | Tensor) -> None:
-    """One clear error for what is no [N, ...] of floats, or does not fit the ``numbers``, as in ``check_fits``."""
-    check_held(x, num_steps=1)
-    check_fits(x.shape, **numbers)
+def check_step(x: Tensor) -> None:
+    """One clear error for what is no [N, ...] of floats."""
+    _check_tensor(x)
+    if x.dim() < 1:
+        raise SpikeletError(f"x: expected [N, ...], got shape {tuple(x.shape)}")
+    _check_dtype(x)
 
 
 def check_held(x: Tensor, num_steps: int) -> None:
     """One clear error for what is no [N, ...] of floats, or no number of steps."""
-    _check_tensor(x)
-    if x.dim() < 1:
-        raise SpikeletError(f"x: expected [N, ...], got shape {tuple(x.shape)}")
+    check_step(x)
     if not torch.jit.is_tracing():  # there, sizes are tensors
         check_whole("num_steps", num_steps)
-    _check_dtype(x)
 
 
 def _check_tensor(x: Tensor) -> None:

@@ -62,7 +62,8 @@ class _Integrator(Neuron, ABC):
         return self.v_threshold
 
     def init_state(self, x: Tensor) -> State:
-        check_step(x, beta=self.decay(), v_threshold=self.threshold())
+        check_step(x)
+        self._fitting(x.shape)
         return lif_rest(x, self._reset())
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
